@@ -338,6 +338,7 @@ fn known<'a>(home: &'a observer_core::session::Home, primary: ProcessKey) -> Kno
         wrapper: None,
         others: &[],
         program: Some(b"claude"),
+        exec_id: None,
         stands_in_for: None,
         starts: &[],
         labels: &[],

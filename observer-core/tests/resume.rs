@@ -11,7 +11,8 @@ use observer_core::rule::{HomeRule, Ignore, Instances};
 use observer_core::session::{EndReason, Home, State};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{
-    Proc, World, assert_reported, globs, home, on_pty, only_comm, only_program, only_uid, rule, shell,
+    Proc, Recorded, World, assert_reported, globs, home, on_pty, only_comm, only_program, only_uid, rule,
+    shell,
 };
 
 /// Realtime minus boot time, ns, by which the sessions were reported. The next daemon's clock differs.
@@ -441,7 +442,7 @@ fn a_session_whose_arguments_are_not_read_yet_stays_what_it_was() {
 }
 
 #[test]
-fn a_session_ends_when_its_arguments_show_that_no_rule_admits_it() {
+fn a_session_ends_when_its_arguments_show_that_its_primary_executed_what_no_rule_admits() {
     let mut world = of_scripts(World::new(scripts()));
     let bash = at_home(&mut world);
     let mut gemini = world.spawn(&bash, 20, "gemini");
@@ -455,7 +456,7 @@ fn a_session_ends_when_its_arguments_show_that_no_rule_admits_it() {
         assert_eq!(session(&after).primary, gemini.key);
         after.memory(&other);
         let ended = session(&after);
-        assert_eq!((ended.state, ended.end_reason), (State::Ended, Some(EndReason::NotAdmitted)), "{cwd}");
+        assert_eq!((ended.state, ended.end_reason), (State::Ended, Some(EndReason::ExecedAway)), "{cwd}");
         after.assert_reports_give_the_map();
     }
 }
@@ -722,4 +723,140 @@ fn no_more_ended_sessions_are_resumed_than_are_kept() {
     after.pass(&[&bash]);
     after.resume_recorded(&recorded, REPORTED_OFFSET_NS);
     assert_eq!(after.core.counters().sessions_dropped, 10);
+}
+
+/// Returns the core of the next daemon, which finds `procs` and is given `known`. The arguments of all are read in time.
+fn after_reading_all(before: &World, rules: Vec<Rule>, procs: &[&Proc], known: &[Recorded]) -> World {
+    let mut world = World::restarted(rules);
+    world.now = before.now;
+    world.dirs.clone_from(&before.dirs);
+    world.pass(procs);
+    procs.iter().for_each(|proc| world.memory(proc));
+    world.resume_recorded(known, 0);
+    world.assert_reports_give_the_map();
+    world
+}
+
+#[test]
+fn a_primary_that_executed_a_refused_program_between_the_daemons_ends_its_session_by_that() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let known = world.recorded();
+    world.exec(&mut claude, "bash");
+    let expected = session(&world);
+    let after = after_reading_all(&world, vec![rule()], &[&bash, &claude], &known);
+    let ended = session(&after);
+    assert_eq!((ended.state, ended.end_reason), (State::Ended, Some(EndReason::ExecedAway)));
+    assert_eq!((&ended.stands_in_for, ended.starts.len()), (&expected.stands_in_for, expected.starts.len()));
+}
+
+#[test]
+fn who_took_the_place_of_a_program_between_the_daemons_gives_it_back() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let codex = world.spawn(&bash, 21, "codex");
+    let known = world.recorded();
+    world.exec(&mut claude, "bash");
+    let mut after = after_reading_all(&world, vec![rule()], &[&bash, &claude, &codex], &known);
+    for world in [&mut world, &mut after] {
+        assert_eq!(session(world).primary, codex.key);
+        assert_eq!(session(world).stands_in_for.as_deref(), Some(b"claude".as_slice()));
+        let again = world.spawn(&bash, 22, "claude");
+        assert_eq!(session(world).primary, again.key);
+    }
+}
+
+#[test]
+fn a_program_that_moved_between_the_daemons_has_its_number_when_it_is_started_again() {
+    let each = || vec![Rule { instances: Instances::Each, ..rule() }];
+    let mut world = World::new(each());
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut codex = world.spawn(&bash, 21, "codex");
+    let known = world.recorded();
+    world.chdir(&mut codex, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    let mut after = after_reading_all(&world, each(), &[&bash, &claude, &codex], &known);
+    for world in [&mut world, &mut after] {
+        world.exit(&claude, 0);
+        let again = world.spawn(&bash, 22, "codex");
+        let mut sessions = world.core.sessions().map(|(session, _)| session);
+        let session = sessions.find(|it| it.primary == again.key);
+        assert_eq!(session.map(|session| session.home.instance), Some(2));
+    }
+}
+
+#[test]
+fn what_a_primary_executed_between_the_daemons_is_said_when_it_is_known() {
+    let mut world = of_scripts(World::new(scripts()));
+    let bash = at_home(&mut world);
+    let mut gemini = world.spawn(&bash, 20, "gemini");
+    let codex = world.spawn(&bash, 21, "codex");
+    let known = world.recorded();
+    world.exec(&mut gemini, "tool");
+    let mut after = unread(&world, scripts(), &[&bash, &gemini, &codex]);
+    after.resume_recorded(&known, REPORTED_OFFSET_NS);
+    assert_eq!((session(&after).state, session(&after).primary), (State::Live, gemini.key));
+    after.memory(&codex);
+    assert_eq!((session(&after).state, session(&after).primary), (State::Live, gemini.key));
+    after.memory(&gemini);
+    for world in [&world, &after] {
+        let session = session(world);
+        assert_eq!(session.primary, codex.key);
+        assert_eq!(session.stands_in_for.as_deref(), Some(b"gemini".as_slice()));
+    }
+    // Nobody takes its place.
+    let mut after = unread(&world, scripts(), &[&bash, &gemini]);
+    after.resume_recorded(&known, REPORTED_OFFSET_NS);
+    after.memory(&gemini);
+    assert_eq!(session(&after).end_reason, Some(EndReason::ExecedAway));
+}
+
+#[test]
+fn of_a_primary_that_other_rules_exclude_it_is_not_said_that_it_executed_another_program() {
+    let mut world = of_scripts(World::new(scripts()));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    let others = || vec![Rule { conditions: only_program(&["codex"]), ..rule() }];
+    // Whether its arguments are read before the rules are applied, after that, or never.
+    let mut after = unread(&world, others(), &[&bash, &gemini]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_eq!(after.take_reports(), Vec::<String>::new());
+    after.memory(&gemini);
+    assert_eq!(after.take_reports(), Vec::<String>::new());
+    let mut after = unread(&world, others(), &[&bash, &gemini]);
+    after.memory(&gemini);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_eq!(after.take_reports(), Vec::<String>::new());
+}
+
+#[test]
+fn a_program_that_is_called_otherwise_without_an_exec_is_no_other_program() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let recorded = |program: &[u8], exec_id| -> Vec<Recorded> {
+        let recorded = world.recorded().into_iter();
+        recorded.map(|it| Recorded { program: Some(program.to_vec()), exec_id, ..it }).collect()
+    };
+    // The exec was observed, and the link that it was given has another name than the executable.
+    let known = recorded(b"agent", Some(claude.exec_id));
+    let others = || vec![Rule { conditions: only_program(&["agent"]), ..rule() }];
+    let procs = [&bash, &claude];
+    let sessions = |world: &World| world.core.sessions().count();
+    assert_eq!(sessions(&after_reading_all(&world, others(), &procs, &known)), 0);
+    let mut after = unread(&world, others(), &procs);
+    after.resume_recorded(&known, REPORTED_OFFSET_NS);
+    assert_eq!((session(&after).primary, session(&after).end_reason), (claude.key, None));
+    after.memory(&claude);
+    assert_eq!(session(&after).end_reason, Some(EndReason::NotAdmitted));
+    // Nor where it is not known whether it executed one.
+    let known = recorded(b"codex", None);
+    assert_eq!(sessions(&after_reading_all(&world, others(), &procs, &known)), 0);
+    // With an exec, it is.
+    let known = recorded(b"codex", Some(claude.exec_id - 1));
+    let ended = session(&after_reading_all(&world, others(), &procs, &known));
+    assert_eq!(ended.end_reason, Some(EndReason::ExecedAway));
 }

@@ -32,6 +32,8 @@ pub struct KnownSession<'a> {
     pub others: &'a [ProcessKey],
     /// The program of the primary, if it was known.
     pub program: Option<&'a [u8]>,
+    /// The `exec_id` of the primary, if it was recorded.
+    pub exec_id: Option<u32>,
     /// The program that the session is of, if the primary ran another one.
     pub stands_in_for: Option<&'a [u8]>,
     /// Its starts, oldest first.

@@ -41,6 +41,8 @@ pub(crate) enum Cause<'a> {
     Moved(ProcessKey, Diff),
     /// This process exec'd into a program that the rule of its home does not admit.
     ExecedAway(ProcessKey),
+    /// The same, and that was while no daemon ran: what it started since then is not told from what it started before.
+    FoundExecedAway(ProcessKey),
     /// This process changed its real user id.
     ChangedUser(ProcessKey),
     /// This process died.

@@ -50,7 +50,7 @@ impl Sessions {
         // A primary that is elsewhere still keeps its descendants from being roots. One that runs another program or
         // is of another user does not.
         let gave_up = match cause {
-            Cause::ExecedAway(key) | Cause::ChangedUser(key) => Some(key),
+            Cause::ExecedAway(key) | Cause::FoundExecedAway(key) | Cause::ChangedUser(key) => Some(key),
             _ => None,
         };
         let primary = state.current_primary().filter(|&key| gave_up != Some(key));
@@ -323,7 +323,7 @@ fn count_start(
     } else {
         slot.elected_by = criterion;
         slot.had_tty = false;
-        slot.was_known = false;
+        (slot.was_known, slot.known_exec_id) = (false, None);
         if is_handed_over {
             slot.session.starts.hand_over(process);
         } else {
@@ -351,7 +351,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return Outcome::Unchanged };
     let primary = slot.session.primary;
     let reason = match cause {
-        Cause::ExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
+        Cause::ExecedAway(key) | Cause::FoundExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
         Cause::ChangedUser(key) if key == primary => Some(EndReason::UserChanged),
         Cause::Died(process, _) if process.key == primary => Some(EndReason::Died),
         _ => None,
@@ -422,14 +422,16 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     let alive = || ctx.table.get(primary).map(|entry| &entry.process);
     let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };
     // It may have executed another program, and that is why the session ends.
-    let ran = session.recorded_program.as_ref().or(last.program.as_ref());
+    let recorded = session.recorded_program.as_ref().filter(|_| last.is_unread());
+    let ran = recorded.or(last.program.as_ref());
     let is_other = |program: &&Bytes| ran != Some(*program);
     session.stands_in_for = slot.program.name().filter(is_other).cloned();
     let mut last = Box::new(last.clone());
     // It may be of another user by now, and that is why the session ends.
     last.uids.uid = session.home.uid;
     ctx.sink.change(at, Change::SessionEnded(session, &last));
-    let is_other_program = dead.is_none() && session.end_reason == Some(EndReason::ExecedAway);
+    let is_found = matches!(cause, Cause::FoundExecedAway(_));
+    let is_other_program = dead.is_none() && !is_found && session.end_reason == Some(EndReason::ExecedAway);
     let former = is_other_program.then(|| session.former(&last, at));
     slot.last_primary = Some(last);
     if let Some(former) = former {

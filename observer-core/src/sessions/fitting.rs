@@ -14,6 +14,7 @@ use crate::sessions::admission::{
     admits, admits_without_tty, depends_on_arguments, has_namespace, home_len, is_ignored, is_wrapper,
     may_admit_unread, may_be_refused_by_arguments,
 };
+use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, IgnoreList, SessionContext};
 use crate::sessions::homes::{HomeState, SessionSlot};
 use crate::sessions::ownership::may_act_for_owner;
@@ -67,6 +68,29 @@ impl<'a> Tenure<'a> {
     }
 }
 
+/// What a primary was recorded to run.
+#[derive(Clone, Copy)]
+pub(super) struct RecordedExec<'a> {
+    pub program: Option<&'a [u8]>,
+    pub exec_id: Option<u32>,
+}
+
+impl<'a> RecordedExec<'a> {
+    /// Returns what the primary of `slot` was recorded to run, whose arguments were not known until this moment.
+    fn of(slot: &'a SessionSlot) -> Self {
+        Self { program: slot.session.recorded_program.as_deref(), exec_id: slot.known_exec_id }
+    }
+
+    /// Returns whether `process` is known to have executed another program since then. The name alone does not show it: of an
+    /// exec that was not observed, the name given to it is not known, and the process may have overwritten its arguments. While
+    /// the arguments are not known, the name is not either.
+    pub fn differs_from(self, process: &Process) -> bool {
+        let has_execed = self.exec_id.is_some_and(|exec_id| exec_id != process.exec_id);
+        let programs = self.program.zip(process.program.as_deref());
+        has_execed && !process.is_unread() && programs.is_some_and(|(recorded, program)| recorded != program)
+    }
+}
+
 /// Returns whether no rule is to admit `process`, as far as that is known.
 pub(super) fn is_surely_ignored(ignored: IgnoreList<'_>, process: &Process) -> bool {
     if !process.is_unread() {
@@ -117,12 +141,37 @@ impl Sessions {
                         slot.session.rule = rule;
                     }
                 }
+                None if RecordedExec::of(slot).differs_from(&entry.process) => {
+                    self.elect(ctx, &home, Cause::FoundExecedAway(key));
+                }
                 None => {
                     self.end_session(ctx, &home, EndReason::NotAdmitted, None);
                     self.elect(ctx, &home, Cause::Candidates);
                 }
             }
         }
+    }
+
+    /// The rule of a candidate does not admit it, as its arguments or its later changes show. Another rule may.
+    pub(super) fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
+        let is_known_primary = |slot: &&SessionSlot| slot.was_known && slot.current_primary() == Some(key);
+        if let Some(slot) = self.homes.slot(home).filter(is_known_primary) {
+            // It stood for the session before.
+            let entry = ctx.table.get_mut(key);
+            let lost = entry.filter(|entry| RecordedExec::of(slot).differs_from(&entry.process));
+            if let Some(entry) = lost {
+                entry.candidacy = None;
+                self.leave(ctx, key, home, Cause::FoundExecedAway(key));
+                return self.consider(ctx, key);
+            }
+            self.end_session(ctx, home, EndReason::NotAdmitted, None);
+        }
+        self.depart(ctx, key, EndReason::NotAdmitted);
+        if ctx.table.has_children_by_birth(key.tgid) {
+            self.relinked.insert(age(key));
+        }
+        self.readmit(ctx, home);
+        self.consider(ctx, key);
     }
 
     /// The arguments of a candidate of `home` were learned, and its rule does not admit it. Returns its candidacy by another

@@ -51,6 +51,8 @@ pub(crate) struct SessionSlot {
     pub is_recorded: bool,
     /// Its primary stood for it before the daemon was started.
     pub was_known: bool,
+    /// The `exec_id` that its primary was recorded to have, where that stood for it before the daemon was started.
+    pub known_exec_id: Option<u32>,
 }
 
 impl SessionSlot {
@@ -108,6 +110,7 @@ impl SessionSlot {
             labelled_at: BTreeMap::new(),
             is_recorded: false,
             was_known: false,
+            known_exec_id: None,
         }
     }
 

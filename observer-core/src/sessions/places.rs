@@ -1,7 +1,7 @@
 //! Puts the primaries of known sessions in their places before anybody is elected, so that elections find them as
 //! present primaries.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,13 +12,17 @@ use crate::model::rule::Rule;
 use crate::model::session::{Home, State};
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::sessions::Sessions;
-use crate::sessions::admission::{follows_cwd, is_wrapper};
+use crate::sessions::admission::{follows_cwd, has_namespace, home_len, is_wrapper};
 use crate::sessions::by_age::age;
-use crate::sessions::context::SessionContext;
-use crate::sessions::fitting::{Tenure, is_surely_ignored};
+use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::fitting::{RecordedExec, Tenure, is_surely_ignored};
 use crate::sessions::look::oldest_first;
-use crate::sessions::resume::is_inside;
+use crate::sessions::resume::{GRAIN_NS, is_inside};
 use crate::sessions::roots::{LineagePosition, instance_above, is_candidate, position};
+use crate::sessions::run_program::RunProgram;
+
+/// Homes whose primary executed a program that no rule admits there, or changed its user, while no daemon ran.
+pub(super) type LostPrimaries = BTreeMap<Arc<Home>, Cause<'static>>;
 
 /// Where the primary of a known session is.
 enum Place {
@@ -31,8 +35,13 @@ enum Place {
 }
 
 impl Sessions {
-    /// Makes each known primary that lives, and that a rule still admits to its home, the primary there.
-    pub(super) fn put_in_places(&mut self, ctx: &mut SessionContext<'_>, known: &[&KnownSession<'_>]) {
+    /// Makes each known primary that lives, and that a rule still admits to its home, the primary there. Returns those that no
+    /// rule admits any more, because of what they did while no daemon ran.
+    pub(super) fn put_in_places(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        known: &[&KnownSession<'_>],
+    ) -> LostPrimaries {
         let (mut at_home, mut outside) = (Vec::new(), Vec::new());
         for known in known {
             match self.place(ctx, known) {
@@ -60,7 +69,53 @@ impl Sessions {
                 self.adopt(ctx, &home, rule, known);
             }
         }
-        self.put_in_instances(ctx, known);
+        let lost = known.iter().filter_map(|known| self.put_lost(ctx, known)).collect();
+        self.put_in_instances(ctx, known, &lost);
+        lost
+    }
+
+    /// Gives a known session to its primary where that executed another program while no daemon ran, or changed its user, so
+    /// that no rule admits it any more. Returns that as the cause of the next election: the session ends by it, or another
+    /// process goes on with it.
+    fn put_lost(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        known: &KnownSession<'_>,
+    ) -> Option<(Arc<Home>, Cause<'static>)> {
+        let process = &ctx.table.get(known.primary)?.process;
+        let recorded = RecordedExec { program: known.program, exec_id: known.exec_id };
+        let cause = match process.uids.uid == known.home.uid {
+            false => Cause::ChangedUser(known.primary),
+            true if recorded.differs_from(process) => Cause::FoundExecedAway(known.primary),
+            true => return None,
+        };
+        let path = &known.home.path;
+        let rule = ctx.rules.iter().position(|rule| {
+            home_len(&rule.home, path) == Some(path.len())
+                && has_namespace(&rule.conditions, known.home.mnt_ns)
+        })?;
+        if self.place(ctx, known).is_some() || !self.may_be_restored(known) {
+            return None;
+        }
+        let home = self.homes.intern(known.home.clone());
+        self.adopt(ctx, &home, rule, known);
+        let launcher = launcher_of(ctx, known);
+        let slot = self.homes.by_home.get_mut(&home).and_then(|state| state.slot.as_mut())?;
+        slot.launcher = launcher;
+        slot.session.starts.restore(known.starts, GRAIN_NS);
+        if let Some(program) = known.program.filter(|_| !slot.is_substitute) {
+            slot.program = RunProgram::named(program);
+        }
+        Some((home, cause))
+    }
+
+    /// Elects in the homes of those that are lost. What these had for helpers may be sessions, and who takes their place is
+    /// known before that.
+    pub(super) fn elect_lost(&mut self, ctx: &mut SessionContext<'_>, lost: &LostPrimaries) {
+        self.is_looking = false;
+        for (home, &cause) in lost {
+            self.elect(ctx, home, cause);
+        }
     }
 
     fn place(&self, ctx: &SessionContext<'_>, known: &KnownSession<'_>) -> Option<Place> {
@@ -207,16 +262,25 @@ impl Sessions {
 
     /// Every candidate was found in the first instance of its home. Moves what is above and below each known primary to the
     /// instance of that primary.
-    fn put_in_instances(&mut self, ctx: &mut SessionContext<'_>, known: &[&KnownSession<'_>]) {
+    fn put_in_instances(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        known: &[&KnownSession<'_>],
+        lost: &LostPrimaries,
+    ) {
         let mut placed = BTreeSet::new();
         // What runs several primaries belongs to the one of which it is known to be the wrapper or the launcher.
         let with_wrapper = known.iter().filter(|known| known.wrapper.is_some());
+        // What was admitted while no daemon ran, with several below it, belongs to the one with the lowest number.
         let without = known.iter().filter(|known| known.wrapper.is_none());
+        let mut without: Vec<_> = without.collect();
+        without.sort_by_key(|known| known.home.instance);
         for known in with_wrapper.chain(without) {
             let home = self.homes.home_of_primary(known.primary).filter(|home| ***home == *known.home);
             let Some(home) = home.map(Arc::clone) else { continue };
             // What started one that left may belong to another session since then.
-            if !ctx.table.get(known.primary).is_some_and(|entry| is_candidate(entry, &home)) {
+            let is_there = ctx.table.get(known.primary).is_some_and(|entry| is_candidate(entry, &home));
+            if !is_there && !lost.contains_key(&home) {
                 continue;
             }
             let first = self.homes.intern(Home { instance: Home::FIRST, ..known.home.clone() });
@@ -291,6 +355,16 @@ fn launchers(ctx: &SessionContext<'_>, known: &KnownSession<'_>) -> Vec<ProcessK
     let top = above.iter().position(|above| Some(above.tgid) == known.wrapper);
     above.truncate(top.map_or(0, |top| top + 1).min(LAUNCHERS_MAX));
     above
+}
+
+/// Returns the launcher that stood aside for a known primary: the outermost process above it that runs the program which that
+/// was recorded to run.
+fn launcher_of(ctx: &SessionContext<'_>, known: &KnownSession<'_>) -> Option<ProcessKey> {
+    let runs_same = |&key: &ProcessKey| {
+        let entry = ctx.table.get(key).filter(|entry| entry.candidacy.is_some() && !entry.is_wrapper());
+        entry.is_some_and(|entry| entry.process.program.as_deref() == known.program)
+    };
+    launchers(ctx, known).into_iter().rev().find(runs_same)
 }
 
 /// Returns a process, and those above it that may be its launchers: the journal does not have these.

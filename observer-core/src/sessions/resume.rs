@@ -22,7 +22,7 @@ use crate::sessions::roots::roots;
 use crate::sessions::run_program::RunProgram;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
-const GRAIN_NS: u64 = 1_000_000;
+pub(super) const GRAIN_NS: u64 = 1_000_000;
 
 impl Sessions {
     /// Restores known sessions: all of a session if its primary lives and a rule would have admitted that one to the home,
@@ -39,8 +39,9 @@ impl Sessions {
         let offsets_changed: Vec<bool> = known.iter().map(|known| restore_wall_offset(ctx, known)).collect();
         let live: Vec<&KnownSession<'_>> =
             known.iter().copied().filter(|known| known.state != State::Ended).collect();
-        self.put_in_places(ctx, &live);
+        let lost = self.put_in_places(ctx, &live);
         known.iter().for_each(|known| self.remember(ctx, known));
+        self.elect_lost(ctx, &lost);
         self.elect_all(ctx);
         for (known, offset_changed) in known.iter().zip(offsets_changed) {
             let home = self.homes.intern(known.home.clone());
@@ -51,7 +52,11 @@ impl Sessions {
     /// Keeps which program a session was of that has ended, and its starts: its program has the number of the session, and is
     /// known in the home, when it is started again.
     fn remember(&mut self, ctx: &SessionContext<'_>, known: &KnownSession<'_>) {
-        let has_ended = known.state == State::Ended || ctx.table.get(known.primary).is_none();
+        let entry = ctx.table.get(known.primary);
+        let candidacy = entry.and_then(|entry| entry.candidacy.as_ref());
+        // One that went elsewhere, or that no rule admits, has no session here any more.
+        let is_there = candidacy.is_some_and(|candidacy| candidacy.home.is_sibling(known.home));
+        let has_ended = known.state == State::Ended || !is_there;
         let program = known.stands_in_for.or(known.program);
         let Some(program) = program.filter(|_| has_ended) else { return };
         let home = self.homes.intern(known.home.clone());
@@ -227,6 +232,7 @@ impl Sessions {
         session.starts.restore(known.starts, GRAIN_NS);
         let same_primary = session.primary == known.primary;
         if same_primary {
+            slot.known_exec_id = known.exec_id;
             slot.had_tty |= known.had_tty;
             if entry.process.is_unread() {
                 session.recorded_program = known.program.map(Bytes::from);

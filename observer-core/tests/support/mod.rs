@@ -291,6 +291,7 @@ pub struct Recorded {
     pub session: Session,
     pub had_tty: bool,
     pub program: Option<Vec<u8>>,
+    pub exec_id: Option<u32>,
 }
 
 /// A process as a test describes it.
@@ -609,6 +610,7 @@ impl World {
             session: session.clone(),
             had_tty: *had_tty,
             program: None,
+            exec_id: None,
         };
         let recorded: Vec<Recorded> = sessions.iter().map(recorded).collect();
         self.resume_recorded(&recorded, wall_offset_ns);
@@ -631,7 +633,7 @@ impl World {
         let others = |it: &Recorded| it.session.others.iter().map(|other| other.key).collect();
         let others: Vec<Vec<ProcessKey>> = recorded.iter().map(others).collect();
         let known = recorded.iter().zip(&others);
-        let known = known.map(|(Recorded { session, had_tty, program }, others)| KnownSession {
+        let known = known.map(|(Recorded { session, had_tty, program, exec_id }, others)| KnownSession {
             home: &session.home,
             name: &session.name,
             home_dir: DirId { mnt_id: 0, object: 0, ..session.home_dir },
@@ -644,6 +646,7 @@ impl World {
             wrapper: session.wrapper.map(|wrapper| wrapper.tgid),
             others,
             program: program.as_deref(),
+            exec_id: *exec_id,
             stands_in_for: session.stands_in_for.as_deref(),
             starts: &session.starts,
             labels: &session.labels,
@@ -661,6 +664,7 @@ impl World {
             session: session.clone(),
             had_tty: session.state == State::Detached || primary.tty.is_some(),
             program: session.recorded_program.as_ref().or(primary.program.as_ref()).map(|it| it.to_vec()),
+            exec_id: Some(primary.exec_id),
         });
         recorded.collect()
     }

@@ -101,6 +101,7 @@ impl<'a> RecordedSession<'a> {
             others,
             wrapper: self.json.wrapper_pid.map(Tgid),
             program: self.json.primary.program.as_ref().map(Text::as_bytes),
+            exec_id: self.json.primary.exec_id,
             stands_in_for: self.json.stands_in_for.as_ref().map(Text::as_bytes),
             starts,
             labels: &self.labels,

@@ -1,5 +1,6 @@
 //! The daemon is started again: history records what happened to the sessions, not what the daemon did.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use observer_harness::Verb;
@@ -237,6 +238,35 @@ fn a_move_during_the_absence_is_dated_when_it_is_found() {
     let change = received.last().expect("entries");
     assert_eq!((kind(change), change["cwd"].as_str()), ("session_changed", below.to_str()));
     assert_eq!(change["at"], change["found_at"], "when, nobody saw: {change:#}");
+}
+
+#[test]
+fn an_exec_during_the_absence_is_recorded_by_the_next_daemon() {
+    let mut scene = Scene::new();
+    let (again, away) = (scene.home("again"), scene.home("away"));
+    let (mut one, mut other) = (scene.agent(&again, None), scene.agent(&away, None));
+    let (before, _) = (scene.wait_live(&again, &one), scene.wait_live(&away, &other));
+    let tokens = [scene.fixture.token(), scene.fixture.token()];
+    let mut met = Vec::new();
+    scene.again(true, |scene| {
+        for ((puppet, program), token) in [(&mut one, "agent"), (&mut other, "bash")].into_iter().zip(&tokens)
+        {
+            let program = scene.fixture.program(program);
+            puppet.request(Verb::Exec, &[program.as_os_str().as_bytes(), token.as_bytes()]);
+            met.push(scene.fixture.meet(token));
+        }
+    });
+    eventually("its session ended by the exec", SOON, || match scene.entries_of(&away).pop() {
+        Some(end) if kind(&end) == "session_ended" && end["end_reason"] == "execed_away" => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+    let received = scene.entries_of(&again);
+    assert_eq!(received.len(), before.len() + 1, "{received:#?}");
+    let change = received.last().expect("entries");
+    let [from, to] = [0, 1].map(|at| change["changed"]["exec_id"][at].as_u64().expect("a count"));
+    assert_eq!((kind(change), to), ("session_changed", from + 1), "{change:#}");
+    scene.again(true, |_| {});
+    assert_eq!(scene.entries_of(&again), received, "nothing happened");
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub struct Recorded {
     program: Option<Vec<u8>>,
     /// Where its primary stood, if the daemon knew that when it was killed.
     stand: Option<Stand>,
+    exec_id: u32,
 }
 
 /// What decides whether a process stands for a session, apart from its ancestors.
@@ -75,6 +76,7 @@ pub fn memory(core: &Core, linux: &Linux) -> Memory {
         had_tty: session.state == State::Detached || primary.tty.is_some(),
         program: session.recorded_program.as_ref().or(primary.program.as_ref()).map(|it| it.to_vec()),
         stand: known_stand(linux, core, session.primary),
+        exec_id: primary.exec_id,
     });
     let origins = core.origins(BIRTHS_BYTES, |_| 0);
     let left = origins.left.iter().map(|(former, processes)| ((*former).clone(), processes.clone()));
@@ -85,7 +87,7 @@ impl Memory {
     /// Gives it to a core after its first pass.
     pub fn resume(&self, core: &mut Core, sink: &mut impl Sink, at: BootTime) {
         let known =
-            self.sessions.iter().map(|Recorded { session, others, had_tty, program, .. }| KnownSession {
+            self.sessions.iter().map(|Recorded { session, others, had_tty, program, exec_id, .. }| KnownSession {
                 home: &session.home,
                 name: &session.name,
                 home_dir: DirId { mnt_id: 0, object: 0, ..session.home_dir },
@@ -98,6 +100,7 @@ impl Memory {
                 wrapper: session.wrapper.map(|wrapper| wrapper.tgid),
                 others,
                 program: program.as_deref(),
+                exec_id: Some(*exec_id),
                 stands_in_for: session.stands_in_for.as_deref(),
                 starts: &session.starts,
                 labels: &session.labels,
