@@ -613,8 +613,7 @@ impl Model {
             return Some(Primary { tgid: holder, has_left: true, is_start: false });
         }
         // The session ended, and another one may begin.
-        let first = launched(&tops, past).and_then(|top| top.program);
-        self.best(programs(), past, first).map(|tgid| Primary { tgid, has_left: false, is_start: true })
+        self.best(programs(), past, None).map(|tgid| Primary { tgid, has_left: false, is_start: true })
     }
 
     fn answer(&self) -> BTreeMap<String, (u32, bool)> {
@@ -645,7 +644,7 @@ impl Model {
     ) {
         let Some(Primary { tgid, is_start, has_left }) = primary else {
             if let Some(past) = self.pasts.get_mut(home) {
-                past.primary = None;
+                (past.primary, past.launcher) = (None, None);
             }
             return;
         };

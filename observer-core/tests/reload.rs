@@ -93,3 +93,21 @@ fn a_primary_that_stays_elsewhere_while_the_rules_are_read_again_is_a_session_th
         &["ended /srv/a 20 ended roots=0 to=/srv/b moved", "started /srv/b 20 live roots=1"],
     );
 }
+
+#[test]
+fn what_stood_aside_in_a_session_that_ended_comes_not_before_its_program() {
+    let mut world = World::new(vec![rule()]);
+    let mut bash = at_home(&mut world);
+    let mut launcher = world.spawn(&bash, 20, "claude");
+    let inner = world.spawn(&launcher, 21, "claude");
+    world.exit(&inner, 0);
+    world.chdir(&mut launcher, "/tmp");
+    world.set_rules(Vec::new(), Vec::new());
+    // The program is started again, and what launched it is another one by now.
+    world.exec(&mut launcher, "codex");
+    world.chdir(&mut launcher, "/srv/a");
+    world.chdir(&mut bash, "/srv/a");
+    let again = world.spawn(&bash, 30, "claude");
+    world.set_rules(vec![rule()], Vec::new());
+    assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(again.key));
+}

@@ -860,3 +860,36 @@ fn a_program_that_is_called_otherwise_without_an_exec_is_no_other_program() {
     let ended = session(&after_reading_all(&world, others(), &procs, &known));
     assert_eq!(ended.end_reason, Some(EndReason::ExecedAway));
 }
+
+#[test]
+fn what_launched_a_primary_below_another_one_stays_with_it() {
+    let each = || vec![Rule { instances: Instances::Each, ..scripts().remove(0) }];
+    let mut world = of_scripts(World::new(each()));
+    let bash = at_home(&mut world);
+    let mut outer = world.spawn(&bash, 20, "bash");
+    let first = world.spawn(&outer, 21, "gemini");
+    let launcher = world.spawn(&outer, 22, "codex");
+    let inner = world.spawn(&launcher, 23, "codex");
+    // What started both becomes a session, and runs what the second one does.
+    world.exec(&mut outer, "gemini");
+    world.exit(&first, 0);
+    world.exec(&mut outer, "codex");
+    let primaries = |world: &World| -> Vec<(u32, u32)> {
+        let live = world.core.sessions().filter(|(session, _)| session.state != State::Ended);
+        live.map(|(session, _)| (session.home.instance, session.primary.tgid.0)).collect()
+    };
+    let expected = [(1, 20), (2, 23)];
+    assert_eq!(primaries(&world), expected);
+    let procs = [&bash, &outer, &launcher, &inner];
+    let mut after = unread(&world, each(), &procs);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    for read in procs {
+        assert_eq!(primaries(&after), expected);
+        after.memory(read);
+    }
+    assert_eq!(primaries(&after), expected);
+    let mut after = unread(&world, each(), &procs);
+    procs.iter().for_each(|proc| after.memory(proc));
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_eq!(primaries(&after), expected);
+}

@@ -411,6 +411,8 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
         _ => None,
     };
     let at = slot.change_at(ctx.at);
+    // Of sessions that ended, the journal has the program alone.
+    slot.launcher = None;
     let session = &mut slot.session;
     session.death = dead.map(|(_, death)| death.clone());
     session.end_reason = Some(if dead.is_some() { EndReason::Died } else { reason });

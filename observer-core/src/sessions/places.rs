@@ -18,7 +18,7 @@ use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::{RecordedExec, Tenure, is_surely_ignored};
 use crate::sessions::look::oldest_first;
 use crate::sessions::resume::{GRAIN_NS, is_inside};
-use crate::sessions::roots::{LineagePosition, instance_above, is_candidate, position};
+use crate::sessions::roots::{LineagePosition, instance_above, is_candidate, position, stands_aside};
 use crate::sessions::run_program::RunProgram;
 
 /// Homes whose primary executed a program that no rule admits there, or changed its user, while no daemon ran.
@@ -182,6 +182,10 @@ impl Sessions {
             keys.retain(|key| !primaries.contains(key));
             self.put_assumed(ctx, known, rule, &keys);
         }
+        // What launched a primary below another one is with it.
+        for &(known, rule) in at_home {
+            self.put_assumed(ctx, known, rule, &launchers_below_another(ctx, known, &primaries));
+        }
         // Where one of two that a launcher started is not known, it launched neither.
         for &(known, rule) in at_home {
             let mut keys = started(ctx, known);
@@ -284,7 +288,7 @@ impl Sessions {
                 continue;
             }
             let first = self.homes.intern(Home { instance: Home::FIRST, ..known.home.clone() });
-            let mut above = self.chain_above(ctx, known.primary, &first);
+            let mut above = self.chain_above(ctx, known.primary, (&first, &home));
             above.retain(|above| !placed.contains(above));
             placed.extend(above.iter().copied());
             if home != first {
@@ -306,21 +310,45 @@ impl Sessions {
         }
     }
 
-    /// Returns the candidates of `home` above `key`, up to its root. Where a primary is among them, they are taken for
-    /// that one's.
-    fn chain_above(&self, ctx: &SessionContext<'_>, key: ProcessKey, home: &Home) -> Vec<ProcessKey> {
-        let next = |&key: &ProcessKey| match position(ctx.table, &self.homes, ctx.table.get(key)?, home, None)
-        {
-            LineagePosition::Below(above) | LineagePosition::Helper(above) => Some(above),
-            LineagePosition::Root => None,
-        };
+    /// Returns the candidates of `first` above `key`, the primary of `home`, up to the root. Where a primary is among them, they
+    /// are taken for that one's, but for what launched `key`.
+    fn chain_above(
+        &self,
+        ctx: &SessionContext<'_>,
+        key: ProcessKey,
+        (first, home): (&Home, &Home),
+    ) -> Vec<ProcessKey> {
+        let next =
+            |&key: &ProcessKey| match position(ctx.table, &self.homes, ctx.table.get(key)?, first, None) {
+                LineagePosition::Below(above) | LineagePosition::Helper(above) => Some(above),
+                LineagePosition::Root => None,
+            };
         let above = core::iter::successors(Some(key), next).skip(1).take(LAUNCHERS_MAX);
         let mut above: Vec<ProcessKey> = above.collect();
         if above.iter().any(|&above| self.homes.home_of_primary(above).is_some()) {
-            above.clear();
+            return self.launched_by(ctx, key, (first, home));
         }
-        above.retain(|&above| ctx.table.get(above).is_some_and(|above| is_candidate(above, home)));
+        above.retain(|&above| ctx.table.get(above).is_some_and(|above| is_candidate(above, first)));
         above
+    }
+
+    /// Returns the candidates of `first`, or of `home` by an assumption, that launched `key`, the primary of `home`, and are no
+    /// primaries themselves.
+    fn launched_by(
+        &self,
+        ctx: &SessionContext<'_>,
+        key: ProcessKey,
+        (first, home): (&Home, &Home),
+    ) -> Vec<ProcessKey> {
+        let next = |&key: &ProcessKey| {
+            let below = ctx.table.get(key)?;
+            let above = ctx.table.get(below.process.lineage?)?;
+            let launches =
+                is_candidate(above, home) || (is_candidate(above, first) && stands_aside(above, below));
+            let above = above.process.key;
+            (launches && self.homes.home_of_primary(above).is_none()).then_some(above)
+        };
+        core::iter::successors(Some(key), next).skip(1).take(LAUNCHERS_MAX).collect()
     }
 }
 
@@ -373,6 +401,22 @@ fn with_launchers(ctx: &SessionContext<'_>, key: ProcessKey) -> Vec<ProcessKey> 
     let is_alike = |above: &&ProcessEntry| above.process.comm == entry.process.comm;
     let above = ctx.table.ancestors(entry).take_while(is_alike).take(LAUNCHERS_MAX);
     core::iter::once(key).chain(above.map(|above| above.process.key)).collect()
+}
+
+/// Returns what may have launched a known primary below another one, as of which it is not recorded.
+fn launchers_below_another(
+    ctx: &SessionContext<'_>,
+    known: &KnownSession<'_>,
+    primaries: &BTreeSet<ProcessKey>,
+) -> Vec<ProcessKey> {
+    let Some(entry) = ctx.table.get(known.primary).filter(|_| known.wrapper.is_none()) else {
+        return Vec::new();
+    };
+    let is_primary = |above: &ProcessEntry| primaries.contains(&above.process.key);
+    let above: Vec<&ProcessEntry> = ctx.table.ancestors(entry).take(LAUNCHERS_MAX).collect();
+    let end = above.iter().position(|above| is_primary(above)).unwrap_or(0);
+    let is_alike = |above: &&&ProcessEntry| above.process.comm == entry.process.comm;
+    above.iter().take(end).take_while(is_alike).map(|above| above.process.key).collect()
 }
 
 /// Returns what a known primary and its launchers started, as far as it may be candidates.

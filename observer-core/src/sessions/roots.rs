@@ -422,7 +422,7 @@ fn is_launchable(launcher: &ProcessEntry, below: &ProcessEntry) -> bool {
 
 /// Returns whether `launcher` stands aside for `below`, which it started: both are the same program on the same
 /// terminal, and `below` is more than a fork.
-fn stands_aside(launcher: &ProcessEntry, below: &ProcessEntry) -> bool {
+pub(super) fn stands_aside(launcher: &ProcessEntry, below: &ProcessEntry) -> bool {
     is_launchable(launcher, below)
         && launcher.process.program.is_some()
         && launcher.process.program == below.process.program
