@@ -862,6 +862,26 @@ fn a_program_that_is_called_otherwise_without_an_exec_is_no_other_program() {
 }
 
 #[test]
+fn what_ran_beside_a_session_that_ends_may_be_the_next_while_its_arguments_are_not_known() {
+    let mut world = of_scripts(World::new(scripts()));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    let codex = world.spawn(&bash, 21, "codex");
+    let in_doubt = |world: &World| -> Vec<u32> {
+        let found = world.core.unread_arguments();
+        found.homes.iter().map(|it| it.key.tgid.0).chain(found.users.iter().map(|it| it.uid)).collect()
+    };
+    let mut after = unread(&world, scripts(), &[&bash, &gemini, &codex]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_eq!((session(&after).primary, in_doubt(&after)), (gemini.key, Vec::new()));
+    after.exit(&gemini, 0);
+    after.wait(2 * SETTLE_NS);
+    assert_eq!((session(&after).state, in_doubt(&after)), (State::Ended, vec![21]));
+    after.memory(&codex);
+    assert_eq!((session(&after).primary, in_doubt(&after)), (codex.key, Vec::new()));
+}
+
+#[test]
 fn what_launched_a_primary_below_another_one_stays_with_it() {
     let each = || vec![Rule { instances: Instances::Each, ..scripts().remove(0) }];
     let mut world = of_scripts(World::new(each()));

@@ -69,10 +69,12 @@ impl Sessions {
         let process = &entry.process;
         // One that left its home holds a session, and the rules admitted what was recorded before.
         let holds_elsewhere = || entry.candidacy.is_none() && !self.homes.held_by(process.key).is_empty();
-        if entry.is_assumed() || holds_elsewhere() || self.is_recorded(process.key) {
+        if holds_elsewhere() || self.is_recorded(process.key) {
             return Vec::new();
         }
-        let end = entry.candidacy.as_ref().map_or(basis.rules.len(), |candidacy| candidacy.rule);
+        // Of one that is assumed to be a candidate, it is not known of its own rule either.
+        let admitted = entry.candidacy.as_ref().filter(|_| !entry.is_assumed());
+        let end = admitted.map_or(basis.rules.len(), |candidacy| candidacy.rule);
         let names = process.exe.as_deref().and_then(possible_names);
         let may_admit = |rule: &&Rule| {
             depends_on_arguments(&rule.conditions)
@@ -112,8 +114,8 @@ impl Sessions {
                 return None;
             }
         }
-        let is_candidate_there =
-            entry.candidacy.as_ref().is_some_and(|candidacy| candidacy.home.is_sibling(&home));
+        let admitted = entry.candidacy.as_ref().filter(|_| !entry.is_assumed());
+        let is_candidate_there = admitted.is_some_and(|candidacy| candidacy.home.is_sibling(&home));
         let is_covered = is_candidate_there
             || self.live_in(&home).any(|session| has_primary_of(basis.table, session, rule, process.key))
             || match position(basis.table, &self.homes, entry, &home, None) {
