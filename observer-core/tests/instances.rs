@@ -302,3 +302,20 @@ fn what_a_primary_started_that_executes_a_refused_program_goes_where_what_is_abo
     world.exec(&mut inner, "codex");
     assert_eq!(shown(&world).last(), Some(&row("a#2", helper.key.tgid.0, State::Live)));
 }
+
+#[test]
+fn what_a_launcher_hands_over_to_again_stands_in_for_nothing_that_the_launcher_replaced() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut launcher = world.spawn(&bash, 20, "claude");
+    let inner = world.spawn(&launcher, 21, "claude");
+    world.exit(&inner, 0);
+    let mut again = world.spawn(&launcher, 22, "bash");
+    world.exec(&mut again, "codex");
+    // Both run codex from here on, and claude is no program that the session waits for.
+    world.exec(&mut launcher, "codex");
+    let session = world.session("/srv/a").expect("a session");
+    assert_eq!((session.primary, session.stands_in_for), (again.key, None));
+    world.spawn(&bash, 23, "claude");
+    assert_eq!(shown(&world), [row("a", 22, State::Live)]);
+}

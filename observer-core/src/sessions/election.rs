@@ -334,7 +334,7 @@ fn count_start(
     }
     let is_known = slot.program.is_run_by(process);
     // What a launcher hands over to runs what the launcher does, which may just have executed that.
-    let is_another = is_other && !is_handed_over;
+    let is_another = is_other && !is_handed_over && launcher != Some(slot.session.primary);
     slot.is_substitute = !is_start && !is_known && (is_another || slot.is_substitute);
     // Until its arguments are known, its program is the one that was recorded.
     if !slot.is_substitute && (is_other || !process.is_unread()) {
