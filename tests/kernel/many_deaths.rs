@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// Processes that die.
 const DEATHS: usize = 10_000;
 /// Those of all emulated machines together.
-const DEATHS_EMULATED: usize = 2_800;
+const DEATHS_EMULATED: usize = 2_000;
 /// How long they may take.
 const LONG: Duration = Duration::from_secs(240);
 

@@ -437,7 +437,7 @@ impl Aimed {
 const HERE: (u64, u64) = (2_500, 39);
 /// In a machine, which takes ten times as long. Of 500 lives some 64 are gone between the choice and the signal, where it
 /// matters who has the pid by then.
-const IN_MACHINES: (u64, u64) = (150, 10);
+const IN_MACHINES: (u64, u64) = (75, 10);
 
 #[test]
 fn a_stranger_that_gets_the_pid_of_a_session_is_never_signalled() {

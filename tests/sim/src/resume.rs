@@ -87,23 +87,25 @@ impl Memory {
     /// Gives it to a core after its first pass.
     pub fn resume(&self, core: &mut Core, sink: &mut impl Sink, at: BootTime) {
         let known =
-            self.sessions.iter().map(|Recorded { session, others, had_tty, program, exec_id, .. }| KnownSession {
-                home: &session.home,
-                name: &session.name,
-                home_dir: DirId { mnt_id: 0, object: 0, ..session.home_dir },
-                home_deleted: session.cwd_deleted,
-                primary: session.primary,
-                wall_offset_ns: 0,
-                state: session.state,
-                since: session.since,
-                had_tty: *had_tty,
-                wrapper: session.wrapper.map(|wrapper| wrapper.tgid),
-                others,
-                program: program.as_deref(),
-                exec_id: Some(*exec_id),
-                stands_in_for: session.stands_in_for.as_deref(),
-                starts: &session.starts,
-                labels: &session.labels,
+            self.sessions.iter().map(|Recorded { session, others, had_tty, program, exec_id, .. }| {
+                KnownSession {
+                    home: &session.home,
+                    name: &session.name,
+                    home_dir: DirId { mnt_id: 0, object: 0, ..session.home_dir },
+                    home_deleted: session.cwd_deleted,
+                    primary: session.primary,
+                    wall_offset_ns: 0,
+                    state: session.state,
+                    since: session.since,
+                    had_tty: *had_tty,
+                    wrapper: session.wrapper.map(|wrapper| wrapper.tgid),
+                    others,
+                    program: program.as_deref(),
+                    exec_id: Some(*exec_id),
+                    stands_in_for: session.stands_in_for.as_deref(),
+                    starts: &session.starts,
+                    labels: &session.labels,
+                }
             });
         let known: Vec<KnownSession<'_>> = known.collect();
         let left = self.left.iter().map(|(former, processes)| KnownLeft {

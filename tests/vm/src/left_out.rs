@@ -258,8 +258,8 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: Between,
         way: Own,
         target: "sessions",
-        names: &["costs::a_session_cost_what_all_", "signals::a_stranger_"],
-        reason: "hundreds of lives each; the oldest and the newest kernel count the same processes and open pids in the same way",
+        names: &["costs::a_session_cost_what_all_"],
+        reason: "hundreds of lives; the oldest and the newest kernel count the same processes",
     },
     LeftOut {
         machines: Between,
@@ -274,13 +274,6 @@ const LEFT_OUT: &[LeftOut] = &[
         target: "hooks",
         names: &["audit::", "canary::nobody_", "canary::a_service_manager_hears_of_", "full::"],
         reason: "audits, canaries and blind spots are the daemon's own; canaries come round on every kernel",
-    },
-    LeftOut {
-        machines: Between,
-        way: Own,
-        target: "journal",
-        names: &["restart::"],
-        reason: "who died while no daemon ran is asked in the same way of the oldest and the newest kernel",
     },
     LeftOut {
         machines: Between,
