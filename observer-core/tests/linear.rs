@@ -5,10 +5,11 @@
 
 mod support;
 
+use observer_core::Input;
 use observer_core::limits::{CANDIDATES_A_HOME_MAX, LINEAGE_STEPS_MAX, SETTLE_NS};
 use observer_core::rule::{Instances, Rule};
 use observer_core::session::State;
-use support::{Proc, World, at_home, rule, shell};
+use support::{Proc, World, at_home, comm, rule, shell};
 
 const STEPS: u64 = LINEAGE_STEPS_MAX as u64;
 const CANDIDATES: u64 = CANDIDATES_A_HOME_MAX as u64;
@@ -150,6 +151,39 @@ fn a_root_that_executes_programs_beside_others_costs_no_election() {
         let bound = STEPS + STEPS / 4;
         assert!(visited <= bound, "{visited} processes, at most {bound}");
         assert_eq!(world.session("/srv/a").map(|session| u64::from(session.roots)), Some(CANDIDATES));
+    }
+}
+
+#[test]
+fn a_root_that_its_rule_refuses_for_a_moment_beside_others_costs_no_election() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    world.is_large = true;
+    let innermost = nested_shells(&mut world, &bash);
+    let count = u32::try_from(CANDIDATES).expect("a small number") - 1;
+    let roots: Vec<Proc> = (0..count).map(|at| world.spawn(&innermost, 2_000 + at, "claude")).collect();
+    let mut looping = roots[roots.len() - 1].clone();
+    let lives = 16;
+    for execs in [true, false] {
+        let (mut before, placed) = (0, world.core.counters().candidates_placed);
+        visited(&world, &mut before);
+        for name in ["bash", "claude"].into_iter().cycle().take(2 * lives) {
+            if execs {
+                world.exec(&mut looping, name);
+            } else {
+                let at = world.tick_clock();
+                looping.comm = name;
+                world.feed(Input::Comm { at, key: looping.key, comm: comm(name) });
+            }
+            let roots = CANDIDATES - 1 - u64::from(name == "bash");
+            assert_eq!(world.session("/srv/a").map(|session| u64::from(session.roots)), Some(roots));
+        }
+        let placed = world.core.counters().candidates_placed - placed;
+        let visited = visited(&world, &mut before) / (2 * lives as u64);
+        println!("execs {execs}: {visited}, {placed} placed");
+        assert_eq!(placed, lives as u64, "it is placed when it comes back");
+        let bound = STEPS + STEPS / 4;
+        assert!(visited <= bound, "{visited} processes, at most {bound}");
     }
 }
 

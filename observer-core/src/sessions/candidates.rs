@@ -206,8 +206,8 @@ impl Sessions {
             };
             return self.stay_by_other_rule(ctx, key, candidacy, diff);
         }
-        if self.has_lapsed(ctx, (rule, entry), diff) {
-            return self.expel(ctx, key, home);
+        if self.has_lapsed(ctx, (rule, entry), home, diff) {
+            return self.lapse(ctx, key, home, diff);
         }
         let is_refused = diff.intersects(Diff::EXEC) && is_refused_image(ctx, rule, &entry.process);
         let is_other_user = entry.process.uids.uid != home.uid;

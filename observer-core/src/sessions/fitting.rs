@@ -152,7 +152,7 @@ impl Sessions {
         }
     }
 
-    /// The rule of a candidate does not admit it, as its arguments or its later changes show. Another rule may.
+    /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
     pub(super) fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         let is_known_primary = |slot: &&SessionSlot| slot.was_known && slot.current_primary() == Some(key);
         if let Some(slot) = self.homes.slot(home).filter(is_known_primary) {

@@ -403,7 +403,7 @@ fn with_launchers(ctx: &SessionContext<'_>, key: ProcessKey) -> Vec<ProcessKey> 
     core::iter::once(key).chain(above.map(|above| above.process.key)).collect()
 }
 
-/// Returns what may have launched a known primary below another one, as of which it is not recorded.
+/// Returns what may have launched a known primary below another one; the journal does not record it.
 fn launchers_below_another(
     ctx: &SessionContext<'_>,
     known: &KnownSession<'_>,
