@@ -68,7 +68,8 @@ impl DaemonSink {
         self.wait(uid, WaitingChange { at, number, what });
     }
 
-    /// Writes what waited for the journal of the session of `home`, or has that wait behind earlier changes of its user. `since`:
+    /// Writes what waited for the journal of the session of `home`, or has that wait behind earlier changes of its user, unless
+    /// something of it waits there already. `since`:
     /// starts or ends may have happened since then that have no entry yet.
     pub(super) fn write_in_turn(
         &mut self,

@@ -359,7 +359,9 @@ impl Pace {
             let Some(paced) = self.sessions.get_mut(&home) else { continue };
             match paced.ended_at {
                 None => paced.is_queued = false,
-                Some(ended_at) if paced.due.is_none() && at.since(ended_at) >= WINDOW_NS => {
+                Some(ended_at)
+                    if paced.due.is_none() && !paced.is_in_turn && at.since(ended_at) >= WINDOW_NS =>
+                {
                     self.sessions.remove(&home);
                 }
                 Some(_) => self.ended.push_back((at, home)),
