@@ -22,8 +22,18 @@ pub struct FoundJournal {
     pub path: PathBuf,
     /// Why, as the end of a sentence; `None`: a flag names it.
     pub why: Option<String>,
-    /// Whether the daemon on the socket writes it. A journal that a flag names may be another's.
-    pub is_in_use: bool,
+    /// The daemon on the socket has named it.
+    is_of_daemon: bool,
+}
+
+impl FoundJournal {
+    /// Whether the daemon on `socket` writes it. A journal that a flag names may be another's.
+    pub fn is_written_by(&self, socket: &Path) -> bool {
+        let of_daemon = || Client::connect(socket).ok().and_then(|client| of_daemon(client, socket).ok());
+        let file = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+        let is_same = |found: &Self| file(&self.path).is_some_and(|named| file(&found.path) == Some(named));
+        self.is_of_daemon || of_daemon().is_some_and(|found| is_same(&found))
+    }
 }
 
 /// Flags that name a configuration and a journal.
@@ -54,8 +64,7 @@ impl PlaceFlags {
     /// Finds the journal that the flags name, else that of the daemon on `socket`, else the default one.
     pub fn journal(&self, socket: &Path) -> anyhow::Result<FoundJournal> {
         if self.given().is_some() {
-            let named = self.named_journal(&Config::load(self.config.as_deref())?);
-            return Ok(FoundJournal { is_in_use: is_written(&named.path, socket), ..named });
+            return Ok(self.named_journal(&Config::load(self.config.as_deref())?));
         }
         match Client::connect(socket) {
             Ok(client) => of_daemon(client, socket),
@@ -65,7 +74,7 @@ impl PlaceFlags {
                     _ => "nothing can be asked on",
                 };
                 let why = Some(format!("the default one: {answer} {}", shown(socket)));
-                Ok(FoundJournal { path: journal_path(None, None), why, is_in_use: false })
+                Ok(FoundJournal { path: journal_path(None, None), why, is_of_daemon: false })
             }
         }
     }
@@ -142,7 +151,7 @@ impl PlaceFlags {
         FoundJournal {
             path: journal_path(path, dir),
             why: file.map(|file| format!("as {} has it", shown(file))),
-            is_in_use: false,
+            is_of_daemon: false,
         }
     }
 }
@@ -188,14 +197,7 @@ fn of_daemon(mut client: Client, socket: &Path) -> anyhow::Result<FoundJournal> 
         return Err(Failure { exit: Exit::Unknown, message }.into());
     };
     let path = PathBuf::from(std::ffi::OsString::from_vec(from_json(&path)));
-    Ok(FoundJournal { path, why: Some(format!("of the daemon on {}", shown(socket))), is_in_use: true })
-}
-
-/// Whether the daemon on `socket` writes the journal at `path`.
-fn is_written(path: &Path, socket: &Path) -> bool {
-    let of_daemon = Client::connect(socket).ok().and_then(|client| of_daemon(client, socket).ok());
-    let file = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
-    of_daemon.is_some_and(|found| file(path).is_some_and(|named| file(&found.path) == Some(named)))
+    Ok(FoundJournal { path, why: Some(format!("of the daemon on {}", shown(socket))), is_of_daemon: true })
 }
 
 fn shown(path: &Path) -> String {

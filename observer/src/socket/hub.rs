@@ -38,8 +38,11 @@ impl WatchFilter {
             None => true,
             Some(glob) if self.by_path => path.is_some_and(|path| glob.is_match(path)),
             Some(glob) => {
-                let of_session = matches!(scope, FrameScope::Session { .. });
-                glob.is_match(name) || (of_session && glob.is_match(without_instance(name)))
+                let is_numbered = || match scope {
+                    FrameScope::Session { name, home } => glob.is_match(without_instance(name, home)),
+                    _ => false,
+                };
+                glob.is_match(name) || is_numbered()
             }
         }
     }
@@ -50,11 +53,13 @@ impl WatchFilter {
     }
 }
 
-/// The name of a session without the number that tells it from others in its home: `alpha` of `alpha#2`.
-fn without_instance(name: &[u8]) -> &[u8] {
+/// The name of a session without the number that tells it from others in its home: `alpha` of `alpha#2`, unless the home itself
+/// ends so.
+fn without_instance<'a>(name: &'a [u8], home: &[u8]) -> &'a [u8] {
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (rest, _) = name.split_at(name.len() - digits);
-    rest.strip_suffix(b"#").filter(|_| digits > 0).unwrap_or(name)
+    let rest = rest.strip_suffix(b"#").filter(|_| digits > 0);
+    rest.filter(|rest| !name.strip_prefix(*rest).is_some_and(|number| home.ends_with(number))).unwrap_or(name)
 }
 
 /// What a frame concerns.
@@ -229,14 +234,14 @@ mod tests {
         assert_eq!(wanted(true, Some("/srv/*")), [true, true, true, false]);
         assert_eq!(wanted(true, Some("ls")), [true, false, false, true]);
         assert!(WatchFilter::new(false, Some("[")).is_err());
-        let of = |name: &str, glob: &str| {
-            let name = name.as_bytes();
-            let scope = FrameScope::Session { name, home: b"/srv/agent" };
+        let of = |home: &str, name: &str, glob: &str| {
+            let scope = FrameScope::Session { name: name.as_bytes(), home: home.as_bytes() };
             WatchFilter::new(false, Some(glob)).unwrap().wants(scope)
         };
-        let second = ["agent", "agent#*", "agent#2", "agent#1"].map(|glob| of("agent#2", glob));
+        let second = ["agent", "agent#*", "agent#2", "agent#1"].map(|glob| of("/srv/agent", "agent#2", glob));
         assert_eq!(second, [true, true, true, false], "a name names all sessions that have it");
-        assert_eq!(["agent#", "agent#b"].map(|name| of(name, "agent")), [false; 2]);
+        assert_eq!(["agent#", "agent#b"].map(|name| of("/srv/agent", name, "agent")), [false; 2]);
+        assert!(!of("/srv/agent#2", "agent#2", "agent"), "that is the home's own name");
     }
 
     /// A client that watches, and has read its snapshot, which is empty.

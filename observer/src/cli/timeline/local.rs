@@ -28,7 +28,7 @@ pub(super) fn read(
     }
     let journal = JournalReader::open(&found.path)?;
     let mut lives = lives_of(&journal, filter, window)?;
-    if !found.is_in_use {
+    if !found.is_written_by(socket) {
         // No daemon recorded what happened since.
         let (_, newest_ns) = journal.live()?;
         lives.gap(String::new(), newest_ns.unwrap_or(window.since_ns), window.until_ns);
