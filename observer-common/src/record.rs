@@ -321,7 +321,7 @@ pub struct SignalRecord {
     pub flags: u32,
 }
 
-/// [`SignalRecord::flags`]: when it was sent, the process handled or ignored the signal, so it is not what ends it.
+/// [`SignalRecord::flags`]: when it was sent, the process handled or ignored the signal, so normally it is not what ends it.
 pub const SIGNAL_HANDLED: u32 = 1;
 
 /// Body of [`KIND_OOM`]. The header is of the calling process, which had asked for memory. Tail: the path of the cgroup that had
