@@ -11,7 +11,6 @@ use observer_harness::releases::PostgresRelease;
 use observer_harness::{command, former};
 use observer_vm::{FEATURES, SERVICE, Test};
 
-use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 use crate::{build, check, dist, setup};
 
@@ -29,8 +28,6 @@ const WAITING_THREADS: u8 = 4;
 const MIRROR_THREADS: u8 = 5;
 /// Real programs at a time. Each has a daemon of its own, and its test mostly waits.
 const PROGRAM_THREADS: u8 = 4;
-/// The part without which most others cannot run.
-const BUILD: &str = "build";
 /// Slowest tests that the summary names of each part.
 const SLOWEST: usize = 5;
 
@@ -61,14 +58,13 @@ struct Part {
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let filter = arguments.filter.as_deref();
-    let begin = Instant::now();
     let parts = parts(workspace, arguments)?;
     for part in &parts {
         if let Err(error) = &part.outcome {
             eprintln!("xtask: {}: {error:#}", part.name);
         }
     }
-    println!("{}", summary(&parts, begin.elapsed()));
+    println!("{}", summary(&parts));
     if let Some(filter) = filter.filter(|_| ran(&parts) == 0) {
         bail!("no test ran whose name contains {filter:?}; see `cargo test -- --list`");
     }
@@ -83,9 +79,8 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     let releases: Vec<_> =
         arguments.postgres.iter().map(|&major| PostgresRelease::of(major)).collect::<Result<_>>()?;
     let toolchain = setup::for_test()?;
-    let is_whole = filter.is_none() && releases.is_empty();
-    let mut parts = compiled(workspace, &toolchain, is_whole);
-    let built = parts.iter().all(|part| part.name != BUILD || part.outcome.is_ok());
+    let mut parts = vec![part("build", || nothing(build::release(workspace, &toolchain)))];
+    let built = parts.iter().all(|part| part.outcome.is_ok());
     if !releases.is_empty() {
         if built {
             let programs = observer_vm::test_programs(workspace)?;
@@ -95,6 +90,12 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
             );
         }
         return Ok(parts);
+    }
+    if filter.is_none() {
+        parts.push(part("format", || {
+            nothing(command::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))
+        }));
+        parts.push(part("lints", || nothing(command::run(&mut lints(workspace)))));
     }
     parts.push(part("unit tests", || tests(&mut [unit_tests(workspace, filter)])));
     if !built {
@@ -129,30 +130,6 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
         parts.push(part("other kernels", || other_kernels(workspace, arguments.record)));
     }
     Ok(parts)
-}
-
-/// The release build. In a whole run, the formatting, the lints and the build of the tests beside it: one of two compilers fills the
-/// processor that the other leaves idle.
-fn compiled(workspace: &Workspace, toolchain: &Toolchain, is_whole: bool) -> Vec<Part> {
-    let release = || part(BUILD, || nothing(build::release(workspace, toolchain)));
-    if !is_whole {
-        return vec![release()];
-    }
-    // Both builds carry the kernel programs. If these cannot be built, the release build says so.
-    let has_programs = build::kernel_programs(workspace, toolchain).is_ok();
-    thread::scope(|scope| {
-        let beside = scope.spawn(|| {
-            let format =
-                part("format", || nothing(command::run(&mut workspace.cargo(&["fmt", "--all", "--check"]))));
-            let lints = part("lints", || nothing(command::run(&mut lints(workspace))));
-            let tests = || nothing(observer_vm::test_programs(workspace));
-            [format, lints].into_iter().chain(has_programs.then(|| part("test build", tests))).collect()
-        });
-        let mut parts = vec![release()];
-        let beside: Vec<Part> = beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        parts.extend(beside);
-        parts
-    })
 }
 
 fn part(name: &'static str, work: impl FnOnce() -> Result<Report>) -> Part {
@@ -307,8 +284,7 @@ fn ran(parts: &[Part]) -> u64 {
     parts.iter().map(|part| part.outcome.as_ref().map_or(1, ran)).sum()
 }
 
-/// The parts, some of which ran at the same time, and the time that all took.
-fn summary(parts: &[Part], took_in_all: Duration) -> String {
+fn summary(parts: &[Part]) -> String {
     let mut lines = vec!["summary:".to_owned()];
     for Part { name, took, outcome } in parts {
         let (verdict, detail) = match outcome {
@@ -323,12 +299,13 @@ fn summary(parts: &[Part], took_in_all: Duration) -> String {
             lines.push(format!("  {:>29.1} s  {}", timed.took.as_secs_f64(), timed.name));
         }
     }
-    if parts.iter().any(|part| part.name == BUILD && part.outcome.is_err()) {
+    if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
         lines.push(
             "  mirror tests, real programs, kernel tests, check, package, service and other kernels need the build: not run".to_owned(),
         );
     }
-    lines.push(format!("  {:<20} {:>6.1} s", "all parts", took_in_all.as_secs_f64()));
+    let whole: Duration = parts.iter().map(|part| part.took).sum();
+    lines.push(format!("  {:<20} {:>6.1} s", "all parts", whole.as_secs_f64()));
     lines.join("\n")
 }
 
@@ -348,7 +325,7 @@ mod tests {
             Part { name: "build", took, outcome: Err(anyhow::anyhow!("no linker\nmore")) },
             Part { name: "unit tests", took, outcome: Ok(report) },
         ];
-        let text = summary(&parts, 2 * took);
+        let text = summary(&parts);
         assert!(text.contains("build         FAILED    1.5 s  no linker\n"), "{text}");
         assert!(text.contains("unit tests    ok        1.5 s  2 passed, 1 skipped\n"), "{text}");
         assert!(text.contains(" skipped  c: no disk\n"), "{text}");
