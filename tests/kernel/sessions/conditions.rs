@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Pty, Puppet, Verb, text};
+use observer_harness::{Pty, Puppet, Verb, eventually, text, watch};
 use serde_json::Value;
 
 use crate::Scene;
@@ -72,6 +72,12 @@ fn a_session_whose_arguments_cannot_be_read_after_a_restart_stays_what_it_was() 
     let (home, pty) = (scene.home("hidden"), Pty::open());
     let mut agent = with_args(&scene, &[], &["--profile=x"], &home, &pty);
     scene.assert_session(&home, &agent, "live");
+    // What the next daemon knows of it is on the disk.
+    eventually("the start is written", watch::SOON, || {
+        let history = scene.daemon.history();
+        let is_written = history.iter().any(|entry| entry["kind"] == "session_started");
+        if is_written { Ok(()) } else { Err(format!("{history:?}")) }
+    });
     agent.does(Verb::HidesArguments, &[]);
     let certain = |scene: &Scene, agent: &Puppet| {
         let row = scene.session(&home).expect("it goes on");
