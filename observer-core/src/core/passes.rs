@@ -64,8 +64,8 @@ pub(crate) struct Passes {
     pub healed_drops: Option<u64>,
     /// Processes that the last complete pass did not show.
     pub absent: Vec<ProcessKey>,
-    /// Processes that were shown as about to end since the last pass began, which is to heal a gap. Their exit records may be
-    /// among those that were lost.
+    /// Processes that were shown as about to end while a gap is open, since the last pass began. Their exit records may be among
+    /// those that were lost.
     pub ending: BTreeSet<ProcessKey>,
     /// When a second pass is requested for those that are still absent.
     pub absent_due: Option<BootTime>,
