@@ -125,8 +125,8 @@ impl Passes {
         }
     }
 
-    /// Whether a hint, or a record that could not be applied, asked for this pass.
-    pub fn is_read_again(&self) -> bool {
+    /// Whether a hint, or a record that could not be applied, asks for a pass that reads everything again.
+    pub fn has_reason_to_read_again(&self) -> bool {
         !self.hinted.is_empty() || !self.unapplied.is_empty()
     }
 

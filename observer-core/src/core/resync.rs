@@ -217,7 +217,7 @@ impl Core {
         // What it was to read again, it has not read of processes that it did not show.
         if has_read_all {
             self.passes.forget_read();
-        } else if self.passes.is_read_again() {
+        } else if self.passes.has_reason_to_read_again() {
             self.passes.request_soon(self.now, 0, sink);
         }
         self.passes.healed_drops = Some(pass.drops_total);
