@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use observer_common::record::hint;
 use observer_core::audit::{Audit, AuditReport};
@@ -801,4 +802,38 @@ fn an_audit_names_the_fields_and_processes_that_differ() {
     world.exit(&child, 0);
     let again = audit(&world).confirmed(&report);
     assert_eq!((again.surplus.len(), again.missing.len(), again.drift.len()), (0, 1, 2));
+}
+
+#[test]
+fn a_row_in_the_middle_of_an_exec_leaves_the_image_to_the_record_of_the_exec() {
+    let (mut world, mut bash) = world();
+    world.exec(&mut bash, "bash");
+    let facts = world.facts(&bash);
+    let raw = components("/root");
+    let exe = RawPath { components: b"vim\0bin\0", flags: 0 };
+    let images = |world: &World| {
+        let process = world.core.process_by_key(bash.key).expect("lives");
+        (process.comm, process.exe.clone().expect("an executable"), process.exec_id)
+    };
+    let known = images(&world);
+    let comm = Comm(*b"vim\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    // The executable is replaced first, then the comm, then the number.
+    for torn in [facts, ProcessFacts { comm, ..facts }] {
+        let at = world.tick_clock();
+        let row = TaskRow { exe, executing: true, ..row_of(at, bash.key, torn, &raw) };
+        world.feed(Input::PassBegin { at, drops_total: world.drops });
+        world.feed(Input::PassRow(row));
+        world.feed(Input::PassEnd { at, complete: true });
+        assert_eq!(images(&world), known, "the image is the known one");
+    }
+    let at = world.tick_clock();
+    let whole = ProcessFacts { comm, exec_id: facts.exec_id + 1, ..facts };
+    let row = TaskRow { exe, executing: true, ..row_of(at, bash.key, whole, &raw) };
+    world.feed(Input::PassBegin { at, drops_total: world.drops });
+    world.feed(Input::PassRow(row));
+    assert_eq!(
+        images(&world),
+        (comm, Arc::from(b"/bin/vim".as_slice()), whole.exec_id),
+        "the next one, whole"
+    );
 }

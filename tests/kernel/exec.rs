@@ -1,8 +1,10 @@
 //! Execs: which program runs, which thread calls exec, and what an exec leaves unchanged.
 
+use std::fs;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
@@ -184,6 +186,48 @@ fn a_long_argv_is_truncated_and_marked_as_truncated() {
     assert_eq!(row.get("cwd").and_then(Value::as_str), fixture.dir().to_str(), "the rest of the row stands");
 }
 
+/// Clients that ask while a process execs, and how often each does.
+const CLIENTS: usize = 4;
+const ANSWERS: usize = 100;
+const ANSWERS_EMULATED: usize = 10;
+
+#[test]
+fn an_answer_in_the_middle_of_an_exec_has_an_image_that_is_whole() {
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let shell = fs::read("/bin/sh").expect("a shell");
+    // Two scripts that become each other without an end, each with a shell of its own.
+    for (script, other) in [("first", "second"), ("second", "first")] {
+        let interpreter = fixture.mkdir(format!("of-{script}")).join("sh");
+        fixture.install(&shell, &interpreter);
+        let text = format!("#!{}\nexec ./{other}\n", interpreter.display());
+        fixture.install(text.as_bytes(), &fixture.dir().join(script));
+    }
+    let mut command = Command::new(fixture.dir().join("first"));
+    command.current_dir(fixture.dir()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("start the first");
+    let process = OwnedProcess::new(child.id());
+    let answers = if share::is_emulated() { ANSWERS_EMULATED } else { ANSWERS };
+    let ask = || {
+        (0..answers)
+            .filter_map(|_| {
+                let row = daemon.row(child.id()).expect("it lives");
+                let [exe, comm] =
+                    ["exe", "comm"].map(|field| row.get(field).and_then(Value::as_str).unwrap_or_default());
+                // Before the first exec it is a copy of this process.
+                let is_mixed = exe.ends_with("/sh") && !exe.ends_with(&format!("/of-{comm}/sh"));
+                is_mixed.then(|| format!("{comm} of {exe}"))
+            })
+            .collect::<Vec<_>>()
+    };
+    let mixed: Vec<String> = thread::scope(|scope| {
+        let clients = [(); CLIENTS].map(|()| scope.spawn(ask));
+        clients.map(|client| client.join().expect("asks")).into_iter().flatten().collect()
+    });
+    assert_eq!(mixed, Vec::<String>::new(), "comm and exe of different images");
+    assert!(process.signal(libc::SIGKILL), "it execs still");
+    child.wait().expect("it ends");
+}
+
 #[test]
 fn a_change_of_comm_leaves_argv_and_exe_unchanged() {
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
@@ -233,9 +277,13 @@ fn a_program_in_memory_has_its_name_as_exe_also_with_a_slash() {
                 link.as_ref().is_ok_and(|link| link.as_os_str() == format!("{exe} (deleted)").as_str());
             if is_new { Ok(()) } else { Err(format!("{link:?}")) }
         });
-        let row = daemon.row(child.id()).expect("it lives");
-        assert_eq!(row.get("exe").and_then(Value::as_str), Some(exe));
-        assert_eq!(row.get("exe_deleted"), Some(&Value::Bool(true)));
+        // The rest of the image follows.
+        eventually("its image is the file in memory", Duration::from_secs(10), || {
+            let row = daemon.row(child.id()).expect("it lives");
+            let is_new = row.get("exe").and_then(Value::as_str) == Some(exe);
+            let is_deleted = row.get("exe_deleted") == Some(&Value::Bool(true));
+            if is_new && is_deleted { Ok(()) } else { Err(format!("{row:#}")) }
+        });
         child.kill().expect("end it");
         child.wait().expect("it ends");
     }

@@ -115,7 +115,7 @@ pub struct TaskRow<'a> {
     pub tty_pgrp: u32,
     /// A signal stopped the process.
     pub stopped: bool,
-    /// The leader is within execve.
+    /// The leader was within execve while the row was read.
     pub executing: bool,
     /// The wait status, where every thread has exited and the group waits to be reaped.
     pub dead: Option<u32>,

@@ -217,12 +217,11 @@ impl ProcessEntry {
         set(&mut self.process.cwd.leader_gone, true, Diff::CWD)
     }
 
-    /// Merges the facts of a birth, an exec or a row, except the directory, the cgroup and the image.
+    /// Merges the facts of a birth, an exec or a row, except the directory, the cgroup, the comm and the image.
     fn merge_facts(&mut self, at: BootTime, facts: &ProcessFacts) -> Diff {
         let mut diff = self.merge_ids(at, facts.sid, facts.pgid, facts.tty);
         diff |= self.merge_parent(at, facts.parent);
         if !facts.leader_gone {
-            diff |= self.merge_comm(at, facts.comm);
             diff |= self.merge_uids(at, facts.uids);
         }
         diff
@@ -230,13 +229,14 @@ impl ProcessEntry {
 
     /// Merges the facts of a birth or an exec, which carry identities without paths.
     pub fn merge_identities(&mut self, at: BootTime, facts: &ProcessFacts) -> Merged {
-        let mut merged = Merged { diff: self.merge_facts(at, facts), reread: false };
+        let mut merged = Merged::from(self.merge_facts(at, facts));
         if at > self.stamps.cwd {
             merged.diff |= set(&mut self.process.fs_shared, facts.fs_shared, Diff::FS_SHARED);
         }
         if facts.leader_gone {
             merged.diff |= self.leader_gone();
         } else {
+            merged.diff |= self.merge_comm(at, facts.comm);
             merged |= self.merge_cwd_id(at, facts.cwd, facts.mnt_ns);
         }
         merged |= self.merge_cgroup(at, facts.cgroup_id, None::<fn(Option<&Bytes>) -> Option<Bytes>>);
@@ -275,6 +275,15 @@ impl ProcessEntry {
         if same { Diff::IMAGE | diff } else { Diff::EXEC }
     }
 
+    /// Returns whether a row was read while an execve put another executable in place of the known one: the comm and the number
+    /// of the exec follow it (`begin_new_exec`, fs/exec.c). The exec's own record, which comes after the row, has them all.
+    fn is_torn_image(&self, row: &TaskRow<'_>) -> bool {
+        let process = &self.process;
+        row.executing
+            && row.facts.exec_id == process.exec_id
+            && process.exe.as_ref().is_some_and(|exe| !path_is(row.exe, exe))
+    }
+
     /// Merges the image that a row shows. A different one means that its exec record was missed or is still
     /// on its way.
     fn merge_row_image(&mut self, row: &TaskRow<'_>, recent: &mut RecentBytes) -> Diff {
@@ -308,12 +317,17 @@ impl ProcessEntry {
     pub fn merge_row(&mut self, row: &TaskRow<'_>, recent: &mut RecentBytes) -> Merged {
         let facts = &row.facts;
         let newer_ids = row.at > self.stamps.ids;
-        let mut merged = Merged { diff: self.merge_facts(row.at, facts), reread: false };
+        let mut merged = Merged::from(self.merge_facts(row.at, facts));
         if newer_ids && facts.tty.is_some() {
             self.process.tty_pgrp = row.tty_pgrp;
         }
         self.process.stopped = row.stopped;
-        merged.diff |= self.merge_row_image(row, recent);
+        if !self.is_torn_image(row) {
+            if !facts.leader_gone {
+                merged.diff |= self.merge_comm(row.at, facts.comm);
+            }
+            merged.diff |= self.merge_row_image(row, recent);
+        }
         if row.at > self.stamps.cwd {
             merged.diff |= set(&mut self.process.fs_shared, facts.fs_shared, Diff::FS_SHARED);
         }

@@ -50,6 +50,7 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     let Some(scratch) = ROW_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU map value; the daemon runs one pass at a time.
     let (walk, body) = unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body) };
+    let was_executing = leader.in_execve();
     task::read_facts(leader, &mut body.facts);
     body.exit_code = 0;
     if dead {
@@ -58,9 +59,6 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     }
     if leader.is_stopped() {
         body.facts.flags |= FACT_STOPPED;
-    }
-    if leader.in_execve() {
-        body.facts.flags |= FACT_EXECUTING;
     }
     let mm = leader.mm();
     body.tty_pgrp = task::tty_pgrp::<Typed>(leader.signal().tty());
@@ -93,6 +91,9 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     body.cgroup_len = cgroup.len;
     body.cgroup_flags = cgroup.flags;
 
+    if was_executing || leader.in_execve() || leader.self_exec_id() != body.facts.exec_id {
+        body.facts.flags |= FACT_EXECUTING;
+    }
     let len = size_of::<RowRecord>() as u64 + (path::load!(walk, pos) & TAIL_MASK);
     body.header = emit::header(KIND_ROW, now, leader, leader.pid(), len as usize);
     // SAFETY: `seq` comes from the iterator's context; `len` bytes from the body lie within the map value.
