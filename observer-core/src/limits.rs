@@ -127,6 +127,13 @@ pub const UNEXECED_HELPERS_MAX: usize = 256;
 /// (`CoreCounters::parents_unresolved`).
 pub const REPARENT_PASSES_MAX: u8 = 64;
 
+/// The number of passes that may show a process as about to end while a gap is open for it. After them it hangs in its exit, and
+/// the gap may close.
+pub const ENDING_PASSES_MAX: u8 = 64;
+
+/// How often a pass looks whether a process that hangs in its exit is gone, ns.
+pub const HANGING_PASS_NS: u64 = 1_000_000_000;
+
 /// The number of passes in a row that are requested because the path of the same process was torn.
 pub const TORN_REREADS_MAX: u8 = 8;
 

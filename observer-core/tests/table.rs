@@ -11,6 +11,7 @@ use observer_core::audit::{Audit, AuditReport};
 use observer_core::cost::{Cost, ProcessUsage};
 use observer_core::death::{Death, DeathKind};
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
+use observer_core::limits::ENDING_PASSES_MAX;
 use observer_core::process::{ArgvSource, Bytes, Comm, Uids};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
 use support::{Proc, World, components, shell};
@@ -320,6 +321,62 @@ fn an_exec_while_a_pass_reads_does_not_hide_the_path_that_it_read() {
     assert_eq!(process.comm.as_bytes(), b"agent");
 }
 
+/// A pass after one record was lost, which shows these processes in one directory.
+fn pass_after_loss(world: &mut World, cwd: &[u8], rows: &[(ProcessKey, ProcessFacts)]) {
+    let begin = world.tick_clock();
+    world.feed(Input::PassBegin { at: begin, drops_total: 1 });
+    for &(key, facts) in rows {
+        let at = world.tick_clock();
+        world.feed(Input::PassRow(row_of(at, key, facts, cwd)));
+    }
+    let at = world.tick_clock();
+    world.feed(Input::PassEnd { at, complete: true });
+}
+
+/// Its exit record was lost, and a file system does not answer when its files are closed.
+#[test]
+fn a_process_that_hangs_in_its_exit_keeps_no_gap_open_and_is_found_gone() {
+    for is_zombie in [false, true] {
+        let (mut world, bash) = world();
+        let child = world.fork(&bash, 20);
+        let raw = components(&bash.cwd);
+        let lives = (bash.key, world.facts(&bash));
+        let ending = (child.key, ProcessFacts { no_mm: true, ..world.facts(&child) });
+        let at = world.tick_clock();
+        world.feed(Input::Dropped { at, total: 1 });
+        for _ in 0..=ENDING_PASSES_MAX {
+            pass_after_loss(&mut world, &raw, &[lives, ending]);
+            assert!(world.core.in_gap());
+        }
+        world.reports.pass_requests.clear();
+        pass_after_loss(&mut world, &raw, &[lives, ending]);
+        assert!(
+            !world.core.in_gap() && world.core.process(Tgid(20)).is_some(),
+            "it is there, and nothing else is in doubt"
+        );
+        assert_eq!(world.reports.pass_requests.len(), 1, "nothing else tells when it is gone");
+        if is_zombie {
+            let at = world.tick_clock();
+            world.feed(Input::PassBegin { at, drops_total: 1 });
+            let row = row_of(at, ending.0, ending.1, &raw);
+            world.feed(Input::PassRow(row_of(at, lives.0, lives.1, &raw)));
+            world.feed(Input::PassRow(TaskRow { dead: Some(7 << 8), ..row }));
+            let at = world.tick_clock();
+            world.feed(Input::PassEnd { at, complete: true });
+        } else {
+            pass_after_loss(&mut world, &raw, &[lives]);
+            assert!(world.core.process(Tgid(20)).is_some(), "one absence proves nothing");
+            pass_after_loss(&mut world, &raw, &[lives]);
+        }
+        assert!(world.core.process(Tgid(20)).is_none(), "a zombie: {is_zombie}");
+        world.reports.pass_requests.clear();
+        pass_after_loss(&mut world, &raw, &[lives]);
+        world.wait(60_000_000_000);
+        assert_eq!(world.reports.pass_requests.len(), 0, "no pass looks for it any more");
+        assert_eq!(world.core.counters().drift_total, 0);
+    }
+}
+
 /// Its exit record was lost, and the pass that heals the loss finds it before it is a zombie.
 #[test]
 fn a_gap_stays_open_while_a_process_is_about_to_end() {
@@ -327,16 +384,7 @@ fn a_gap_stays_open_while_a_process_is_about_to_end() {
     let child = world.fork(&bash, 20);
     let raw = components(&bash.cwd);
     let facts = [world.facts(&bash), ProcessFacts { no_mm: true, ..world.facts(&child) }];
-    let pass = |world: &mut World, rows: &[(ProcessKey, ProcessFacts)]| {
-        let begin = world.tick_clock();
-        world.feed(Input::PassBegin { at: begin, drops_total: 1 });
-        for &(key, facts) in rows {
-            let at = world.tick_clock();
-            world.feed(Input::PassRow(row_of(at, key, facts, &raw)));
-        }
-        let at = world.tick_clock();
-        world.feed(Input::PassEnd { at, complete: true });
-    };
+    let pass = |world: &mut World, rows: &[(ProcessKey, ProcessFacts)]| pass_after_loss(world, &raw, rows);
     let at = world.tick_clock();
     world.feed(Input::Dropped { at, total: 1 });
     pass(&mut world, &[(bash.key, facts[0]), (child.key, facts[1])]);

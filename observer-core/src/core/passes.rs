@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::core::suspects::Suspects;
-use crate::limits::{PASS_INTERVAL_NS, SUSPECTS_MAX};
+use crate::limits::{ENDING_PASSES_MAX, HANGING_PASS_NS, PASS_INTERVAL_NS, SUSPECTS_MAX};
 use crate::model::change::{Request, Sink};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::fields::Diff;
@@ -67,6 +67,8 @@ pub(crate) struct Passes {
     /// Processes that were shown as about to end while a gap is open, since the last pass began. Their exit records may be among
     /// those that were lost.
     pub ending: BTreeSet<ProcessKey>,
+    /// Live ones among those of this and of former passes, each with the number of passes that showed it so.
+    ending_passes: BTreeMap<ProcessKey, u8>,
     /// When a second pass is requested for those that are still absent.
     pub absent_due: Option<BootTime>,
     /// Dead processes that live ones still have as parent, each with the number of passes since.
@@ -115,6 +117,31 @@ impl Passes {
         self.ending.clear();
         self.hinted_meanwhile = Diff::default();
         self.unapplied_meanwhile.clear();
+    }
+
+    /// A process was shown as about to end while a gap is open. One that hangs in its exit keeps no gap open.
+    pub fn note_ending(&mut self, key: ProcessKey) {
+        if !self.is_hanging(key) {
+            self.ending.insert(key);
+        }
+    }
+
+    /// Whether more than [`ENDING_PASSES_MAX`] passes showed a process as about to end.
+    pub fn is_hanging(&self, key: ProcessKey) -> bool {
+        self.ending_passes.get(&key).is_some_and(|&passes| passes > ENDING_PASSES_MAX)
+    }
+
+    /// A pass ended: counts it for those that it showed as about to end, and forgets those that do not live. Requests another
+    /// one where a process hangs in its exit: if its exit record is lost, nothing else tells when it is gone.
+    pub fn count_ending(&mut self, now: BootTime, lives: impl Fn(ProcessKey) -> bool, sink: &mut dyn Sink) {
+        for &key in &self.ending {
+            let passes = self.ending_passes.entry(key).or_insert(0);
+            *passes = passes.saturating_add(1);
+        }
+        self.ending_passes.retain(|&key, _| lives(key));
+        if self.ending_passes.values().any(|&passes| passes > ENDING_PASSES_MAX) {
+            self.request(now.after(HANGING_PASS_NS), 0, sink);
+        }
     }
 
     /// A hint explains what the next passes find different in these fields.

@@ -112,7 +112,7 @@ impl Core {
         let mut found = Diff::default();
         let mut moves_unrecorded = false;
         if row.facts.no_mm && !row.facts.leader_gone && self.passes.gap.is_some() {
-            self.passes.ending.insert(row.key);
+            self.passes.note_ending(row.key);
         }
         self.merge(row.at, row.key, sink, |entry, store| {
             entry.last_pass = serial;
@@ -160,7 +160,9 @@ impl Core {
         match self.identify(row.at, row.key, sink) {
             Standing::Live if self.open_deaths.has(row.key) => {}
             Standing::Live => {
-                self.note_missed_record(row.key, Diff::VANISHED);
+                if !self.passes.is_hanging(row.key) {
+                    self.note_missed_record(row.key, Diff::VANISHED);
+                }
                 self.end(row.at, row.key, Death::from_status(status, row.at), Some(row.usage), sink);
                 if row.facts.sid == row.key.tgid.0 {
                     self.passes.request_soon(self.now, hint::IDS, sink);
@@ -202,6 +204,7 @@ impl Core {
             return;
         }
         let has_read_all = self.end_absent(at, pass.at, sink);
+        self.passes.count_ending(self.now, |key| self.table.get(key).is_some(), sink);
         self.resolve_parents(sink);
         self.resolve_lineage(at, sink);
         if !core::mem::replace(&mut self.passes.first_done, true) {
@@ -257,7 +260,9 @@ impl Core {
             has_read_all &= is_read || self.open_deaths.has(key);
         }
         for (key, from) in gone {
-            self.note_missed_record(key, Diff::VANISHED);
+            if !self.passes.is_hanging(key) {
+                self.note_missed_record(key, Diff::VANISHED);
+            }
             self.end(at, key, Death::unobserved(from, at), None, sink);
         }
         let some = !self.passes.absent.is_empty();
