@@ -124,9 +124,8 @@ pub const FACT_NO_MM: u32 = 1 << 3;
 pub const FACT_FORKED: u32 = 1 << 4;
 /// [`RawFacts::flags`]: a signal stopped the process, and none has continued it. In rows only.
 pub const FACT_STOPPED: u32 = 1 << 5;
-/// [`RawFacts::flags`]: the leader was within execve before or after the fields were read, or called it meanwhile. The comm, the
-/// executable and the number of the exec may be those of different images then; the exec's own record has what it set. In rows
-/// only.
+/// [`RawFacts::flags`]: the leader was within execve before or after the fields were read, or meanwhile: comm, executable and
+/// `exec_id` may be of different images. The exec's own record has what it sets. In rows only.
 pub const FACT_EXECUTING: u32 = 1 << 6;
 
 /// What a process has used, as [`ExitRecord`] and [`RowRecord`] carry it.

@@ -67,13 +67,7 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     body.env_start = Typed::u64(mm, offset!(mm_env_start));
     body.env_end = Typed::u64(mm, offset!(mm_env_end));
 
-    body.usage = leader.usage();
-    body.rss_pages = pages::resident_pages::<Typed>(mm);
-    let peak = pages::peak_pages::<Typed>(mm, body.rss_pages);
-    if peak > body.usage.max_rss_pages {
-        body.usage.max_rss_pages = peak;
-    }
-
+    read_usage(leader, mm, body);
     path::reset(walk);
     let namespace = leader.mnt_namespace();
     let (mnt, dentry) = leader.pwd();
@@ -99,6 +93,17 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     // SAFETY: `seq` comes from the iterator's context; `len` bytes from the body lie within the map value.
     unsafe { bpf_seq_write((*meta).seq.cast(), (&raw const *body).cast_mut().cast(), len as u32) };
     0
+}
+
+/// Fills in what the process has used.
+#[inline(always)]
+fn read_usage(leader: Task<Typed>, mm: u64, body: &mut RowRecord) {
+    body.usage = leader.usage();
+    body.rss_pages = pages::resident_pages::<Typed>(mm);
+    let peak = pages::peak_pages::<Typed>(mm, body.rss_pages);
+    if peak > body.usage.max_rss_pages {
+        body.usage.max_rss_pages = peak;
+    }
 }
 
 fn is_chosen(tgid: u32) -> bool {
