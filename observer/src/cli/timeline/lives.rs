@@ -193,8 +193,9 @@ impl Lives {
             }
             (Some(_), EntryKind::SessionEnded) => {
                 let (at_ns, pid) = (entry.at_ns, entry.pid);
+                let began_ns = fields.began_ns(&entry);
                 let Some(row) = self.row(entry.key, entry.name) else { return };
-                row.begin(window, unix_ns(&fields.started_at).unwrap_or(at_ns).min(at_ns));
+                row.begin(window, began_ns);
                 row.ended(window, at_ns, pid, &fields);
             }
             (Some(_), EntryKind::ProcessEnded) => {
@@ -268,15 +269,17 @@ impl LifeRow {
         let between = fields.death.as_ref().and_then(|death| death.between.as_ref());
         let between = between.and_then(|[from, to]| Some((unix_ns(from)?, unix_ns(to)?)));
         let last_seen = between.map_or(at_ns, |(from, _)| from);
+        // It lived at these starts, and ended after them.
+        if let Some(restarts) = &fields.restarts {
+            self.restarted(window, restarts);
+        }
         if let Some(bar) = self.bars.last_mut() {
             bar.to_ns = Some(last_seen.clamp(bar.from_ns, window.until_ns.max(bar.from_ns)));
         }
         if let Some((from_ns, to_ns)) = between.and_then(|(from, to)| window.clip(from, to)) {
             push_span(&mut self.unseen, window, Span { from_ns, to_ns });
         }
-        if let Some(restarts) = &fields.restarts {
-            self.restarted(window, restarts);
-        } else {
+        if fields.restarts.is_none() {
             self.mark(window, at_ns, fields, pid);
         }
     }

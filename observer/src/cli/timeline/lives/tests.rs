@@ -135,6 +135,24 @@ fn restarts_are_one_bar_with_marks_that_count() {
 }
 
 #[test]
+fn a_session_that_ended_after_starts_that_are_counted_together_has_ended() {
+    let (first, last) = (rfc3339(BASE), rfc3339(BASE + HOUR));
+    let restarts = format!(
+        r#"{{"restarts":{{"count":14,"first":"{first}","last":"{last}","deaths":{{"exited":14}}}}}}"#
+    );
+    for start in [Some(entry(0, "session_started", "/a", "{}")), None] {
+        let mut lives = Lives::new(window());
+        if let Some(start) = start {
+            lives.take(start);
+        }
+        lives.take(entry(1, "session_ended", "/a", &restarts));
+        let row = only(&lives);
+        assert_eq!(row.bars, [bar(0, Some(1))]);
+        assert_eq!(row.marks.iter().map(|mark| mark.count).sum::<u64>(), 14);
+    }
+}
+
+#[test]
 fn what_is_kept_is_bounded_whatever_the_history() {
     let mut lives = Lives::new(window());
     let detail = death("exited", r#","code":3"#);
