@@ -6,7 +6,10 @@ use std::time::Duration;
 use observer_core::BootTime;
 use rusqlite::Connection;
 
+use super::error::WriteError;
+use super::options::JournalOptions;
 use super::quarantine;
+use crate::api::words::GapReason;
 
 /// Pages of the write-ahead log at which SQLite moves them into the file.
 pub const CHECKPOINT_PAGES: i64 = 256;
@@ -51,6 +54,25 @@ pub fn usage(conn: &Connection, path: &Path) -> rusqlite::Result<Usage> {
     let (pages, free, page) = (integer("page_count")?, integer("freelist_count")?, integer("page_size")?);
     let wal = std::fs::metadata(quarantine::suffixed(path, "-wal")).map_or(0, |wal| wal.len());
     Ok(Usage { file: pages * page, used: pages.saturating_sub(free) * page, wal })
+}
+
+/// Moves the write-ahead log into the file where the log has more than its share. Returns what is in use afterwards.
+pub fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, WriteError> {
+    let in_use = usage(conn, &options.path)?;
+    let reserve = wal_reserve(options.max_bytes);
+    if in_use.wal <= reserve {
+        return Ok(in_use);
+    }
+    let mut checkpoint = conn.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    let mut rows = checkpoint.query(())?;
+    while rows.next()?.is_some() {}
+    let in_use = usage(conn, &options.path)?;
+    if in_use.wal > reserve {
+        let message =
+            "a reader keeps the journal's write-ahead log from being emptied; end it (fuser shows it)";
+        return Err(WriteError::Other(GapReason::WriteFailed, message.into()));
+    }
+    Ok(in_use)
 }
 
 /// Bytes of a share from which on it counts as large. There are at most this many times as large shares.

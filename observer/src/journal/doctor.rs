@@ -23,8 +23,8 @@ const SYNC_BYTES: usize = 4096;
 const SYNC_SLOW: Duration = Duration::from_millis(100);
 
 /// Checks the directory of the journal `path`, which may have `max_bytes`. `user` names the user whose rights this thread has,
-/// and says how bad it is if that one may not write there.
-pub fn doctor(path: &Path, max_bytes: u64, user: (&str, Verdict)) -> Vec<Check> {
+/// and says how bad it is if that one may not write there, and what to do then.
+pub fn doctor(path: &Path, max_bytes: u64, user: (&str, Verdict, &str)) -> Vec<Check> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let shown = to_line(dir.as_os_str().as_encoded_bytes()).into_owned();
     match fs::metadata(dir) {
@@ -38,8 +38,8 @@ pub fn doctor(path: &Path, max_bytes: u64, user: (&str, Verdict)) -> Vec<Check> 
             vec![Check::new("journal: directory", Verdict::Limited, detail)]
         }
         Err(error) => {
-            let (named, denied) = user;
-            let detail = format!("{named} cannot look at {shown} ({error}): give that user the right");
+            let (named, denied, next) = user;
+            let detail = format!("{named} cannot look at {shown} ({error}): {next}");
             vec![Check::new("journal: directory", denied, detail)]
         }
     }
@@ -77,7 +77,7 @@ fn space(path: &Path, dir: &Path, shown: &str, max_bytes: u64) -> Check {
 }
 
 /// How long the disk takes to keep what it was given.
-fn syncs(dir: &Path, shown: &str, (named, denied): (&str, Verdict)) -> Check {
+fn syncs(dir: &Path, shown: &str, (named, denied, next): (&str, Verdict, &str)) -> Check {
     let name = "journal: speed of the disk";
     match time_syncs(dir) {
         Ok(times) => {
@@ -99,7 +99,7 @@ fn syncs(dir: &Path, shown: &str, (named, denied): (&str, Verdict)) -> Check {
         Err(error) => {
             let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             if kind == Some(ErrorKind::PermissionDenied) {
-                let detail = format!("{named} may not write in {shown}: give that user the right");
+                let detail = format!("{named} may not write in {shown}: {next}");
                 return Check::new(name, denied, detail);
             }
             let next = format!("not measured ({error:#}): look at the disk of {shown}");
@@ -136,7 +136,7 @@ fn time_syncs(dir: &Path) -> anyhow::Result<Vec<Duration>> {
 mod tests {
     use super::*;
 
-    const USER: (&str, Verdict) = ("user agent (uid 7)", Verdict::Fails);
+    const USER: (&str, Verdict, &str) = ("user agent (uid 7)", Verdict::Fails, "go on");
 
     #[test]
     fn a_directory_with_room_is_fine_and_nothing_is_left_in_it() {

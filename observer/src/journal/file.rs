@@ -276,7 +276,8 @@ fn absence(
     };
     let missing = MissingEntries {
         reason: GapReason::NotRunning,
-        from: unix_rfc3339(from_ns),
+        // Nothing is in a file of a daemon that ended right after it had made it.
+        from: (from_ns > 0).then(|| unix_rfc3339(from_ns)).flatten(),
         message: Some(message.into()),
         ..MissingEntries::default()
     };
@@ -411,4 +412,24 @@ pub fn close(conn: Connection, complete_ns: Option<i64>, births: Option<String>)
 /// The path, for errors that name the file.
 pub fn shown(path: &Path) -> String {
     to_line(path.as_os_str().as_encoded_bytes()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_ended_before_it_wrote_anything_has_no_time_at_which_the_gap_begins() {
+        let began = |complete_ns, last_at_ns| {
+            let extent = TableExtent { last_at_ns, ..TableExtent::default() };
+            absence(complete_ns, false, 0, &extent).0.from
+        };
+        assert_eq!(began(0, 0), None);
+        assert_eq!(began(0, 1_000_000_000).as_deref(), Some("1970-01-01T00:00:01.000Z"), "its last entry");
+        assert_eq!(
+            began(2_000_000_000, 0).as_deref(),
+            Some("1970-01-01T00:00:02.000Z"),
+            "what it was complete to"
+        );
+    }
 }

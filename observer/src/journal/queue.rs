@@ -172,6 +172,11 @@ impl WriteQueue {
         status.failures
     }
 
+    /// Whether the last write failed.
+    pub fn is_failing(&self) -> bool {
+        self.lock().pending.failing.is_some()
+    }
+
     /// Somebody deleted or replaced the file.
     pub fn file_is_gone(&self) {
         self.lock().pending.status.files_gone += 1;

@@ -162,7 +162,11 @@ fn what_is_no_text_in_the_entry_of_a_session_that_lives_is_damage() {
 #[test]
 fn the_time_without_a_daemon_ends_when_changes_are_recorded() {
     let dir = tempfile::tempdir().unwrap();
-    drop(begun(options(dir.path())));
+    let journal = begun(options(dir.path()));
+    let at_unix_ns = i64::try_from(clock::realtime_ns()).unwrap();
+    journal.push(Entry { at_unix_ns, ..entry(1) });
+    committed(&journal, 1);
+    drop(journal);
     // A daemon that ends during its first pass has recorded nothing.
     drop(Journal::open(options(dir.path())).unwrap());
     let before = clock::realtime_ns();
@@ -172,11 +176,12 @@ fn the_time_without_a_daemon_ends_when_changes_are_recorded() {
         std::hint::spin_loop();
     }
     let resumed = journal.resume().unwrap();
-    assert!(i128::from(resumed.until_ns.unwrap()) < before);
-    committed(&journal, 1);
+    let known_until = i128::from(resumed.until_ns.unwrap());
+    assert!((i128::from(at_unix_ns)..before).contains(&known_until), "{known_until}");
+    committed(&journal, 2);
     let (_, read) = all(journal.path());
-    assert_eq!(read.len(), 1);
-    let absence = gap(&read[0]);
+    assert_eq!(read.len(), 2);
+    let absence = gap(&read[1]);
     let ns = |text: &Option<String>| crate::text::time::unix_ns(text.as_deref().unwrap()).unwrap();
     // Shown to the millisecond.
     assert_eq!(ns(&absence.from), resumed.until_ns.unwrap() / 1_000_000 * 1_000_000);

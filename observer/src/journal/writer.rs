@@ -8,9 +8,9 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{error, info, warn};
 
-use super::bounds::{self, AgeClock, Usage};
+use super::bounds::{self, AgeClock};
 use super::error::{OpenError, SqliteFault, WriteError, is_passing};
 use super::file::{self, Origin, StreamEnd};
 use super::lock::Watermark;
@@ -66,6 +66,8 @@ pub struct JournalWriter {
     shares: Shares,
     trimmed_at: Option<Instant>,
     backoff: ExponentialBackoff,
+    /// A failure was reported, and not yet its end.
+    fails: bool,
 }
 
 impl JournalWriter {
@@ -88,6 +90,7 @@ impl JournalWriter {
             shares: Shares::default(),
             trimmed_at: None,
             backoff: backoff(),
+            fails: false,
         }
     }
 
@@ -162,6 +165,7 @@ impl JournalWriter {
                 Work::Stop => break,
                 work => self.perform(work),
             };
+            self.report_recovery();
             self.write_watermark(0);
             let idle = self.trim();
             patience = match result {
@@ -287,7 +291,7 @@ impl JournalWriter {
         let lost =
             batch.iter().fold(self.still_lost(), |lost, (seq, entry)| LostEntries::after(lost, *seq, entry));
         let Some(conn) = &mut self.conn else { return Ok(()) };
-        let usage = empty_log(conn, &self.options)?;
+        let usage = bounds::empty_log(conn, &self.options)?;
         let coming = batch.iter().map(|(_, entry)| tables::bytes(entry)).sum();
         let age_is_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
         let (ages, max_age) = (&mut self.ages, self.options.max_age);
@@ -385,13 +389,14 @@ impl JournalWriter {
             WriteError::Other(reason, message) => (reason, message),
         };
         if self.queue.failed(reason, message.clone()) == 1 {
+            self.fails = true;
             let kept = match self.conn {
                 Some(_) => "entries are kept in memory as far as they fit",
                 None => "no history is kept until then",
             };
             let path = file::shown(&self.options.path);
             let message = to_line(message.as_bytes());
-            warn!(
+            error!(
                 part = "journal",
                 path,
                 reason = reason.as_str(),
@@ -399,6 +404,18 @@ impl JournalWriter {
             );
         }
         self.next_retry()
+    }
+
+    /// Reports the end of a failure that was reported.
+    fn report_recovery(&mut self) {
+        if self.fails && !self.queue.is_failing() {
+            self.fails = false;
+            let path = file::shown(&self.options.path);
+            info!(
+                part = "journal",
+                path, "the journal {path} is written again; `observer history` has what is missing as a gap"
+            );
+        }
     }
 
     /// The wait before the next attempt; it doubles from attempt to attempt.
@@ -412,25 +429,6 @@ impl JournalWriter {
         self.conn = None;
         self.ended = Some(StreamEnd { reason, message, previous });
     }
-}
-
-/// Moves the write-ahead log into the file where the log has more than its share. Returns what is in use afterwards.
-fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, WriteError> {
-    let usage = bounds::usage(conn, &options.path)?;
-    let reserve = bounds::wal_reserve(options.max_bytes);
-    if usage.wal <= reserve {
-        return Ok(usage);
-    }
-    let mut checkpoint = conn.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?;
-    let mut rows = checkpoint.query(())?;
-    while rows.next()?.is_some() {}
-    let usage = bounds::usage(conn, &options.path)?;
-    if usage.wal > reserve {
-        let message =
-            "a reader keeps the journal's write-ahead log from being emptied; end it (fuser shows it)";
-        return Err(WriteError::Other(GapReason::WriteFailed, message.into()));
-    }
-    Ok(usage)
 }
 
 /// The waits between attempts. There is one journal on a disk, so they need no jitter.

@@ -70,15 +70,13 @@ impl DoctorArgs {
         checks.push(user.check());
         checks.extend(self.journal(socket, &config, user));
         checks.extend(self.mirror(&config, user)?);
-        if let Some(path) = &self.report {
-            report::write(path, &checks, file.as_deref(), socket)?;
-        }
         if self.json {
             term::print_json(&checks.iter().map(Check::json).collect::<Vec<_>>())?;
         } else {
             term::print_lines(checks.iter().map(line))?;
         }
         if let Some(path) = &self.report {
+            report::write(path, &checks, file.as_deref(), socket)?;
             let path = to_line(path.as_os_str().as_encoded_bytes()).into_owned();
             anstream::eprintln!("observer: the report is in {path}; read it before you pass it on");
         }
@@ -98,8 +96,13 @@ impl DoctorArgs {
                 let max_bytes = config.journal.max_bytes.unwrap_or(journal::MAX_BYTES_DEFAULT);
                 user.run(&|tried| {
                     let named = user::named(tried.uid);
-                    let denied = if tried.is_daemons { Verdict::Fails } else { Verdict::Limited };
-                    journal::doctor::doctor(&found.path, max_bytes, (&named, denied))
+                    let (denied, next) = match tried.uid == user.uid {
+                        true if tried.is_daemons => (Verdict::Fails, "give that user the right"),
+                        true => (Verdict::Limited, "give that user the right"),
+                        // The daemon, whose rights count, may.
+                        false => (Verdict::Limited, "run the doctor as root"),
+                    };
+                    journal::doctor::doctor(&found.path, max_bytes, (&named, denied, next))
                 })
             }
             Err(error) => vec![Check::new("journal", Verdict::Limited, format!("{error:#}"))],

@@ -30,7 +30,7 @@ const REMOVED: &str = "(removed)";
 pub fn write(path: &Path, checks: &[Check], config: Option<&Path>, socket: &Path) -> anyhow::Result<()> {
     let shown = || {
         let path = to_line(path.as_os_str().as_encoded_bytes()).into_owned();
-        format!("cannot write the report {path}; name another file with --report")
+        format!("cannot write the report {path}; name another file: --report FILE")
     };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(shown)?;
@@ -163,6 +163,6 @@ mod tests {
         assert!(text.contains("== configuration\nnone\n"), "{text}");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let error = write(&file, &checks, None, &nowhere).unwrap_err().to_string();
-        assert!(error.ends_with("name another file with --report"), "{error}");
+        assert!(error.ends_with("name another file: --report FILE"), "{error}");
     }
 }

@@ -69,7 +69,8 @@ mod tests {
             // Root may do everything, so only the user's own try tells.
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("journal.sqlite");
-            let checks = other.run(&|_| crate::journal::doctor::doctor(&path, 1, ("user 7", Verdict::Fails)));
+            let checks =
+                other.run(&|_| crate::journal::doctor::doctor(&path, 1, ("user 7", Verdict::Fails, "go on")));
             let last = checks.last().unwrap();
             assert!(last.verdict == Verdict::Fails && last.detail.contains("user 7"), "{checks:?}");
         } else {
