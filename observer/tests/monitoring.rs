@@ -308,7 +308,7 @@ const fn case(
 }
 
 /// A case of each alert, in promtool's notation of values: `axn` is `a` and n times more, `a+bxn` grows by b.
-const ALERT_CASES: [AlertCase; 20] = [
+const ALERT_CASES: [AlertCase; 21] = [
     case("ObserverDown", 3, &[("up", "1 0x9")], &[("up", "1 1 0x9")]),
     case("ObserverAbsent", 12, &[("up{job=\"node\"}", "1x20")], &[("up", "0x20")]),
     case(
@@ -323,6 +323,12 @@ const ALERT_CASES: [AlertCase; 20] = [
         6,
         &[("observer_canary_missing", "0 0 1 0x9")],
         &[("observer_canary_missing", "1 0x9")],
+    ),
+    case(
+        "ObserverCanaryUnproven",
+        11,
+        &[("observer_canary_unproven", "1x11")],
+        &[("observer_canary_unproven", "1 1 1 0 1x9")],
     ),
     case(
         "ObserverCanarySlow",

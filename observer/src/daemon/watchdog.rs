@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use observer_common::hooks::Fact;
 use observer_common::record::KIND_CWD;
-use observer_core::Input;
+use observer_core::{BootTime, Input};
 use sd_notify::NotifyState;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::canary::{CanaryLook, CanaryNews, CanaryOutcome};
 use super::event_loop::EventLoop;
@@ -26,44 +26,65 @@ impl EventLoop {
         let sees_moves = self.kernel.reports(Fact::Cwd);
         let outcome = CanaryOutcome::Runs;
         let look = CanaryLook { now, lost, throttled, sees_moves, is_caught_up, outcome };
-        match self.canary.look(look, clock::boottime()) {
-            None => return,
-            Some(CanaryNews::Sees { proven_at }) => {
-                if let Some(at) = proven_at.filter(|_| lost == self.drops_seen) {
-                    self.core.handle(Input::Dropped { at, total: lost }, &mut self.sink);
+        let was_unproven = self.canary.is_unproven();
+        let Some(news) = self.canary.look(look, clock::boottime()) else { return };
+        let cannot_tell = self.canary.is_unproven();
+        let state = if cannot_tell { CanaryState::Unproven } else { CanaryState::Missing }.as_str();
+        let why = self.canary.last_error().unwrap_or_default();
+        match news {
+            CanaryNews::Sees { proven_at } => {
+                if cannot_tell && !was_unproven {
+                    warn!(part = "canary", state, "{why}");
                 }
-                if self.sink.is_blind {
-                    info!(
-                        part = "canary",
-                        state = CanaryState::Ok.as_str(),
-                        "events of the kernel come through again; the processes are read once more"
-                    );
-                    self.core.set_blind(None);
-                    self.presume_loss();
-                    self.sink.is_blind = false;
-                }
-                if self.canary.has_watchdog() {
-                    notify(&[NotifyState::Watchdog]);
-                }
+                self.sees(proven_at.filter(|_| lost == self.drops_seen), lost);
             }
-            Some(CanaryNews::IsBlind { is_new }) => {
+            CanaryNews::CannotTell { is_new } => {
                 if is_new {
-                    error!(
-                        part = "canary",
-                        state = CanaryState::Missing.as_str(),
-                        "{}",
-                        self.canary.last_error().unwrap_or_default()
-                    );
-                    // What was taken for complete since then is not.
-                    self.complete(self.canary.proven_at());
+                    error!(part = "canary", state, "no answer is certain any more: {why}");
                 }
-                self.sink.is_blind = true;
-                self.core.set_blind(Some(self.canary.proven_at()));
-                self.presume_loss();
+                self.is_blind(is_new);
             }
+            CanaryNews::IsBlind { is_new } => {
+                if is_new {
+                    error!(part = "canary", state, "{why}");
+                }
+                self.is_blind(is_new);
+            }
+        }
+        // A daemon that the service manager starts again, where there is no room for a process, would not come back.
+        if self.canary.has_watchdog() && !matches!(news, CanaryNews::IsBlind { .. }) {
+            notify(&[NotifyState::Watchdog]);
         }
         self.perform();
         self.notify_status();
+    }
+
+    /// Events come. `proven_at`: the canary that shows it was started then, and no record was lost since.
+    fn sees(&mut self, proven_at: Option<BootTime>, lost: u64) {
+        if let Some(at) = proven_at {
+            self.core.handle(Input::Dropped { at, total: lost }, &mut self.sink);
+        }
+        if self.sink.is_blind {
+            info!(
+                part = "canary",
+                state = CanaryState::Ok.as_str(),
+                "events of the kernel come through again; the processes are read once more"
+            );
+            self.core.set_blind(None);
+            self.presume_loss();
+            self.sink.is_blind = false;
+        }
+    }
+
+    /// Events do not come, or nobody knows. `is_new`: until now they came.
+    fn is_blind(&mut self, is_new: bool) {
+        if is_new {
+            // What was taken for complete since then is not.
+            self.complete(self.canary.proven_at());
+        }
+        self.sink.is_blind = true;
+        self.core.set_blind(Some(self.canary.proven_at()));
+        self.presume_loss();
     }
 
     /// Nobody counts what is lost while the daemon is blind: a gap opens, which stays open until a canary comes round, and a

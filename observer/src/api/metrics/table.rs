@@ -77,6 +77,9 @@ pub const METRICS: &[Metric] = &[
     gauge("canary_missing", "1 if the last canary did not come round: the daemon is blind", |status| {
         one(u64::from(status.canary.state == CanaryState::Missing))
     }),
+    gauge("canary_unproven", "1 if the last canary could not tell whether events come through", |status| {
+        one(u64::from(status.canary.state == CanaryState::Unproven))
+    }),
     gauge("canary_round_trip_seconds", "Seconds that the last canary took that came round", |status| {
         status.canary.round_trip_us.map(|us| plain(seconds(us, 1e6))).into_iter().collect()
     }),

@@ -37,6 +37,11 @@ pub enum CanaryNews {
         /// The last canary had come round.
         is_new: bool,
     },
+    /// Nobody knows: there is no room for a canary, and nothing else was seen for some time.
+    CannotTell {
+        /// Until then somebody knew.
+        is_new: bool,
+    },
 }
 
 /// The canaries of this daemon, and what became of them.
@@ -52,6 +57,8 @@ pub struct Canary {
     proven_at: BootTime,
     /// The last canary could not tell.
     is_unproven: bool,
+    /// Nor could those before it, and nothing else shows that events come.
+    is_untold: bool,
     came_round: u64,
     missed: u64,
     last_error: Option<String>,
@@ -69,6 +76,7 @@ impl Canary {
             seen_at: BootTime(0),
             proven_at: BootTime(0),
             is_unproven: false,
+            is_untold: false,
             came_round: 0,
             missed: 0,
             last_error: None,
@@ -104,6 +112,11 @@ impl Canary {
         self.running.as_ref().is_some_and(|(rounds, _)| rounds.is_missing())
     }
 
+    /// Whether the last canary could not tell.
+    pub fn is_unproven(&self) -> bool {
+        self.is_unproven
+    }
+
     /// Whether the service manager waits for a sign of life.
     pub fn has_watchdog(&self) -> bool {
         self.has_watchdog
@@ -127,12 +140,15 @@ impl Canary {
         let was_missing = rounds.is_missing();
         let mut proven_at = None;
         let step = rounds.look(&CanaryLook { outcome: outcome.clone(), ..look })?;
-        self.is_unproven = step == CanaryStep::Unproven || (self.is_unproven && step == CanaryStep::Start);
+        if step == CanaryStep::Start {
+            starter.start();
+            return None;
+        }
+        let was_untold = self.is_untold;
+        self.is_untold = step == CanaryStep::Untold;
+        self.is_unproven = self.is_untold || step == CanaryStep::Unproven;
         match step {
-            CanaryStep::Start => {
-                starter.start();
-                return None;
-            }
+            CanaryStep::Start => {}
             CanaryStep::CameRound(took) => {
                 (self.round_trip, self.seen_at, self.last_error) = (Some(took), at, None);
                 self.came_round += 1;
@@ -142,6 +158,10 @@ impl Canary {
             }
             CanaryStep::Unproven => {
                 self.last_error = Some(unproven(failure, self.timing.patience));
+            }
+            CanaryStep::Untold => {
+                self.last_error = Some(unproven(failure, self.timing.patience));
+                return Some(CanaryNews::CannotTell { is_new: !was_untold });
             }
             CanaryStep::Missing(what) => {
                 self.missed += 1;
@@ -165,7 +185,7 @@ impl Canary {
             },
             round_trip_us: self.round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
             last_at: (self.came_round > 0).then(|| seen_at.clone()),
-            blind_since: is_missing.then_some(seen_at),
+            blind_since: (is_missing || self.is_untold).then_some(seen_at),
             last_error: self.last_error.clone(),
             came_round: self.came_round,
             missed: self.missed,

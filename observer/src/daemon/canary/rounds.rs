@@ -13,6 +13,8 @@ use super::child::{ARGUMENT, CanaryOutcome, DIRECTORY, EXIT_CODE};
 const KNOWN_MAX: usize = 4;
 /// How long the records of a canary are waited for.
 const PATIENCE_MAX: Duration = Duration::from_secs(10);
+/// Canaries in a row that could not be started, while nothing else was seen, after which nobody knows whether events come.
+const UNTOLD_MAX: u8 = 3;
 /// Canaries within the time after which the service manager restarts the daemon.
 const ROUNDS_A_WATCHDOG: u32 = 3;
 
@@ -61,6 +63,9 @@ pub enum CanaryStep {
     /// The canary cannot tell: it was not started, it failed or still runs, records were lost, which their count shows, or
     /// the ring holds more than was read. Unless it was not started, births or deaths of other processes came.
     Unproven,
+    /// The same, and for so long that nobody knows whether events come: neither this canary nor those before it were started,
+    /// and no birth and no death of another process came.
+    Untold,
     /// These events of the canary did not come.
     Missing(String),
 }
@@ -118,6 +123,8 @@ pub struct CanaryRounds {
     /// The newest last.
     known: VecDeque<ProcessKey>,
     is_missing: bool,
+    /// Canaries in a row that could not be started, while no birth and no death of another process came.
+    untold: u8,
 }
 
 impl CanaryRounds {
@@ -130,6 +137,7 @@ impl CanaryRounds {
             phase: Phase::Resting(now),
             known: VecDeque::new(),
             is_missing: false,
+            untold: 0,
         }
     }
 
@@ -221,7 +229,7 @@ impl CanaryRounds {
         };
         let next = now.max(round.began + self.timing.interval);
         if round.is_whole(look) {
-            (self.phase, self.is_missing) = (Phase::Resting(next), false);
+            (self.phase, self.is_missing, self.untold) = (Phase::Resting(next), false, 0);
             return Some(CanaryStep::CameRound(now - round.began));
         }
         if now < round.began + self.timing.patience {
@@ -229,7 +237,9 @@ impl CanaryRounds {
         }
         if !self.is_missing && round.is_unproven(look) {
             self.phase = Phase::Resting(next);
-            return Some(CanaryStep::Unproven);
+            self.untold = if round.has_witness { 0 } else { self.untold.saturating_add(1) };
+            let is_untold = self.untold >= UNTOLD_MAX;
+            return Some(if is_untold { CanaryStep::Untold } else { CanaryStep::Unproven });
         }
         if !look.is_caught_up {
             return None;

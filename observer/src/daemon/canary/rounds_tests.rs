@@ -246,6 +246,24 @@ fn a_host_without_room_for_a_process_is_not_seen_less() {
 }
 
 #[test]
+fn without_room_for_a_process_and_without_a_witness_nobody_knows_after_some_time() {
+    let mut scene = Scene::started();
+    scene.look.outcome = CanaryOutcome::NotStarted("no process is free".into());
+    let mut round = |start, sees_another: bool| {
+        assert!(start == 0 || scene.at(start) == Some(CanaryStep::Start));
+        if sees_another {
+            scene.rounds.takes(&exit(55, 0));
+        }
+        scene.at(start + 10)
+    };
+    let [unproven, untold] = [CanaryStep::Unproven, CanaryStep::Untold].map(Some);
+    assert_eq!([0, 30].map(|start| round(start, false)), [unproven.clone(), unproven.clone()]);
+    assert_eq!([60, 90].map(|start| round(start, false)), [untold.clone(), untold.clone()]);
+    assert_eq!(round(120, true), unproven, "another process ended, and that was seen");
+    assert_eq!([150, 180, 210].map(|start| round(start, false)), [unproven.clone(), unproven, untold]);
+}
+
+#[test]
 fn a_canary_is_no_witness_of_itself() {
     let mut scene = Scene::started();
     let [birth, moved, _, death] = life(7);
