@@ -271,3 +271,35 @@ fn a_home_that_has_room_again_costs_no_look_at_what_others_left_out() {
     let bound = 24 * STEPS + 24 * CANDIDATES;
     assert!(most <= bound, "{most} processes for one death, at most {bound}");
 }
+
+#[test]
+fn a_program_that_replaces_itself_below_another_one_costs_no_walk_for_each_candidate() {
+    for instances in [Instances::One, Instances::Each] {
+        let mut world = World::new(vec![Rule { instances, ..rule() }]);
+        let bash = at_home(&mut world);
+        world.is_large = true;
+        let mut above = world.fork(&bash, 500);
+        // It is as far above as is looked.
+        let innermost = (3..).take(LINEAGE_STEPS_MAX - 2);
+        let innermost = innermost.fold(above.clone(), |above, at| world.fork(&above, 1_000 + at));
+        let agent = world.spawn(&innermost, 1_900, "claude");
+        let count = u32::try_from(CANDIDATES).expect("a small number") - 3;
+        let mut procs: Vec<Proc> = (0..count).map(|at| world.spawn(&agent, 2_000 + at, "claude")).collect();
+        procs.push(agent);
+        world.exec(&mut above, "codex");
+        world.wait(2 * SETTLE_NS);
+        let (mut most, mut before) = (0, 0);
+        for at in 0..16 {
+            let primary = world.session("/srv/a").map(|session| session.primary);
+            let agent = procs.iter().find(|proc| Some(proc.key) == primary).expect("an agent").clone();
+            procs.push(world.spawn(&agent, 3_000 + at, "claude"));
+            visited(&world, &mut before);
+            world.exit(&agent, 0);
+            most = most.max(visited(&world, &mut before));
+            world.wait(2 * SETTLE_NS);
+        }
+        println!("{instances:?}: {most}");
+        let bound = 24 * STEPS + 24 * CANDIDATES;
+        assert!(most <= bound, "{instances:?}: {most} processes, at most {bound}");
+    }
+}

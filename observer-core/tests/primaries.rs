@@ -179,6 +179,8 @@ struct Event {
     arrived: Option<u32>,
     /// The process that executed a program with which it can be no session of the home that it had.
     gave_up: Option<u32>,
+    /// The home of a primary that died below another process, and what it had started that runs the program of the session.
+    successors: Option<(&'static str, Vec<Top>)>,
 }
 
 /// Who must be the primary of a home.
@@ -335,6 +337,7 @@ impl Model {
                     event.home = task.home().or_else(|| self.pasts.iter().find_map(held));
                     event.below = self.tasks.keys().copied().filter(below).collect();
                 }
+                event.successors = self.successors(tgid);
                 self.world.exit(&task.proc, 9);
                 self.tasks.remove(&tgid);
                 for other in self.tasks.values_mut().filter(|other| other.above == Some(tgid)) {
@@ -359,7 +362,10 @@ impl Model {
             Op::Exec { by, name } => {
                 let Some(task) = self.pick(by) else { return event };
                 let tgid = task.proc.key.tgid.0;
-                if self.has_children(tgid) || task.above.is_none() {
+                // What no rule admitted comes above what it started, as a shell does that executes a program.
+                let comes_above =
+                    task.home.is_none() && self.left_home(&task).is_none() && !task.is_wrapper();
+                if (self.has_children(tgid) && !comes_above) || task.above.is_none() {
                     return event;
                 }
                 self.exec(task, NAMES.get(name).copied().unwrap_or("claude"), &mut event);
@@ -421,13 +427,37 @@ impl Model {
 
     /// The tops of `home`, the oldest first.
     fn tops(&self, home: &str, holder: Option<u32>, primaries: &BTreeSet<u32>) -> Vec<Top> {
+        let owners = self.owners(home, holder, primaries);
+        let tops = owners.iter().filter(|(_, owner)| owner.is_none());
+        tops.map(|(&tgid, _)| self.top(tgid, &owners)).collect()
+    }
+
+    /// The processes of `home`, each with which one it belongs to.
+    fn owners(
+        &self,
+        home: &str,
+        holder: Option<u32>,
+        primaries: &BTreeSet<u32>,
+    ) -> BTreeMap<u32, Option<u32>> {
         // The primary of another home that could be no session here keeps that one.
         let members = self.tasks.iter().filter(|(_, task)| task.home() == Some(home));
         let members = members.filter(|(tgid, _)| !primaries.contains(tgid));
-        let owners: BTreeMap<u32, Option<u32>> =
-            members.map(|(&tgid, _)| (tgid, self.owner(tgid, home, holder, primaries))).collect();
-        let tops = owners.iter().filter(|(_, owner)| owner.is_none());
-        tops.map(|(&tgid, _)| self.top(tgid, &owners)).collect()
+        members.map(|(&tgid, _)| (tgid, self.owner(tgid, home, holder, primaries))).collect()
+    }
+
+    /// What goes on as tops when a primary ends that is below another process: what it started that runs the program of its
+    /// session, whatever came above both.
+    fn successors(&self, primary: u32) -> Option<(&'static str, Vec<Top>)> {
+        let (home, past) = self.pasts.iter().find(|(_, past)| past.primary == Some(primary))?;
+        let answer = self.answer();
+        let primaries = answer.iter().filter(|(other, _)| *other != home);
+        let primaries: BTreeSet<u32> = primaries.map(|(_, &(primary, _))| primary).collect();
+        self.owner(primary, home, None, &primaries)?;
+        let owners = self.owners(home, Some(primary), &primaries);
+        let below = owners.iter().filter(|(_, owner)| **owner == Some(primary));
+        let tops = below.map(|(&tgid, _)| self.top(tgid, &owners));
+        let runs = |top: &Top| top.program.is_some_and(|program| self.runs(program, Some(past)));
+        Some((*home, tops.filter(runs).collect()))
     }
 
     fn top(&self, tgid: u32, owners: &BTreeMap<u32, Option<u32>>) -> Top {
@@ -599,7 +629,11 @@ impl Model {
         let after = if holder.is_some() { Some(primaries.clone()) } else { leaves.then_some(former) };
         for mut without in [Some(at_once), after].into_iter().flatten() {
             without.retain(|it| Some(*it) != alive);
-            let tops = self.tops(home, alive, &without);
+            let mut tops = self.tops(home, alive, &without);
+            let successors = event.successors.iter().filter(|(of, _)| *of == home);
+            let successors = successors.flat_map(|(_, successors)| successors.iter().copied());
+            // Not what is below another session that begins among what the dead one started.
+            tops.extend(successors.filter(|top| self.owner(top.tgid, home, None, &without) < before));
             let Some(elected) = self.elected(&tops, past, left_behind) else { continue };
             // It stands in for the program of the session until that one is there again.
             let is_start = before.is_none();

@@ -205,6 +205,7 @@ impl Core {
         let left = (none_is_left && !self.may_lack_births(key)).then(LeftProcesses::none);
         let death = Death { cost, left, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
+        let successors = self.sessions.successors_of(&self.table, self.now, key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };
         self.table.leave(&orphans, former.as_ref().or(entry.left_of.as_ref()));
         self.keep_births(&entry, &orphans);
@@ -221,7 +222,7 @@ impl Core {
         let candidacy = entry.candidacy.take();
         let process = &entry.process;
         self.with_sessions(at, sink, |sessions, ctx| {
-            sessions.ended(ctx, process, candidacy, &orphans, &death);
+            sessions.ended(ctx, candidacy, &orphans, (process, &death, &successors));
         });
         self.locate_decided(at, key, sink);
         if was_parent {

@@ -77,15 +77,16 @@ impl Sessions {
         self.holder_changed(ctx, key, diff);
     }
 
-    /// A process left the map. `process` is as it was last known, and `orphans` are its children by birth.
+    /// A process left the map. It is as it was last known, and `orphans` are its children by birth; `successors` were found
+    /// before.
     pub fn ended(
         &mut self,
         ctx: &mut SessionContext<'_>,
-        process: &Process,
         candidacy: Option<Candidacy>,
         orphans: &[ProcessKey],
-        death: &Death,
+        (process, death, successors): (&Process, &Death, &[Root]),
     ) {
+        let cause = Cause::Died(process, death, successors);
         self.forget_claims(process.key);
         self.settling.remove(ctx.table, process.key);
         self.passed_over.remove(process.key);
@@ -98,11 +99,11 @@ impl Sessions {
         }
         self.elect_orphans(ctx, home.as_ref(), orphans);
         if let Some(home) = &home {
-            self.leave(ctx, process.key, home, Cause::Died(process, death));
+            self.leave(ctx, process.key, home, cause);
         }
         let held: Vec<Arc<Home>> = self.homes.held_by(process.key).to_vec();
         for held in held.into_iter().filter(|held| Some(held) != home.as_ref()) {
-            self.elect(ctx, &held, Cause::Died(process, death));
+            self.elect(ctx, &held, cause);
         }
     }
 
@@ -413,7 +414,7 @@ impl Sessions {
         state.candidates.remove(&age(key));
         let has_children = ctx.table.has_children_by_birth(key.tgid);
         let process = match cause {
-            Cause::Died(process, _) => Some(process),
+            Cause::Died(process, ..) => Some(process),
             _ => ctx.table.get(key).map(|entry| &entry.process),
         };
         let is_below = process.is_some_and(|process| is_right_below_candidate(ctx.table, process, home));

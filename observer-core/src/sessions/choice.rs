@@ -68,7 +68,7 @@ impl Young {
         ctx: &SessionContext<'_>,
         homes: &Homes,
         settling: &Settling,
-        (home, state): (&Home, &HomeState),
+        (home, state, successors): (&Home, &HomeState, &[Root]),
         lineages: &mut Lineages,
     ) -> Self {
         let ages = Ages { rules: ctx.rules, table: ctx.table, now: ctx.now, homes, settling };
@@ -77,7 +77,8 @@ impl Young {
                 .map(|key| Some((key?, ages.young_until(home, state, (root, key?), lineages)?)));
             found.into_iter().flatten()
         };
-        let mut young: Vec<(ProcessKey, BootTime)> = state.roots.iter().flat_map(of_root).collect();
+        let roots = state.roots.iter().chain(successors);
+        let mut young: Vec<(ProcessKey, BootTime)> = roots.flat_map(of_root).collect();
         young.sort_unstable_by_key(|&(key, _)| key);
         Self(young)
     }
@@ -182,19 +183,24 @@ fn is_known_here(state: &HomeState, root: &Root, entry: &ProcessEntry) -> bool {
 }
 
 /// Chooses the primary: the present one while it is a candidate, else the best root. `primary` is the present one
-/// unless it gave the session up.
+/// unless it gave the session up. Its `successors` count as roots.
 pub(super) fn choose(
     ctx: &SessionContext<'_>,
     homes: &Homes,
     home: &Home,
-    (state, primary): (&HomeState, Option<ProcessKey>),
+    (state, primary, successors): (&HomeState, Option<ProcessKey>, &[Root]),
     young: &Young,
 ) -> Choice {
     let is_free = |key: &ProcessKey| {
         let Some(entry) = ctx.table.get(*key) else { return false };
         !is_each(rule_of(ctx, entry)) || !homes.takes_sibling(home, state, &entry.process)
     };
-    let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root)).filter(is_free);
+    let of_root = |root: &Root| young.candidate(ctx, state, root);
+    let of_roots = state.roots.iter().filter_map(of_root);
+    // What runs for a root may be a successor, too.
+    let of_successors =
+        successors.iter().filter_map(of_root).filter(|&key| !of_roots.clone().any(|it| it == key));
+    let candidates = of_roots.clone().chain(of_successors).filter(is_free);
     let Some(slot) = &state.slot else {
         return Choice::best_of(candidates.map(|key| Rank::of(ctx.table, key)));
     };

@@ -8,6 +8,7 @@ use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
 use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
+use crate::sessions::homes::Root;
 
 /// Each `[[ignore]]` of the configuration, and what it takes to match them.
 #[derive(Clone, Copy)]
@@ -45,6 +46,6 @@ pub(crate) enum Cause<'a> {
     FoundExecedAway(ProcessKey),
     /// This process changed its real user id.
     ChangedUser(ProcessKey),
-    /// This process died.
-    Died(&'a Process, &'a Death),
+    /// This process died, and these are its successors.
+    Died(&'a Process, &'a Death, &'a [Root]),
 }

@@ -54,6 +54,7 @@ impl Sessions {
             _ => None,
         };
         let primary = state.current_primary().filter(|&key| gave_up != Some(key));
+        let successors = self.successors_by(ctx, home, cause);
         let mut lineages = self.lineages(ctx, home);
         let mut elsewhere = Vec::new();
         if !matches!(cause, Cause::Changed(..)) {
@@ -66,8 +67,8 @@ impl Sessions {
             }
         }
         let Some(state) = self.homes.by_home.get(home) else { return };
-        let young = Young::among(ctx, &self.homes, &self.settling, (home, state), &mut lineages);
-        let choice = choose(ctx, &self.homes, home, (state, primary), &young);
+        let young = Young::among(ctx, &self.homes, &self.settling, (home, state, &successors), &mut lineages);
+        let choice = choose(ctx, &self.homes, home, (state, primary, &successors), &young);
         let spread = self.spread(ctx, home, &young, (choice, primary), &mut lineages);
         let is_admitted = self.homes.admits_session(home, choice.elected().is_some());
         let is_another = choice.elected().zip(primary).is_some_and(|(elected, primary)| elected != primary);
@@ -353,7 +354,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     let reason = match cause {
         Cause::ExecedAway(key) | Cause::FoundExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
         Cause::ChangedUser(key) if key == primary => Some(EndReason::UserChanged),
-        Cause::Died(process, _) if process.key == primary => Some(EndReason::Died),
+        Cause::Died(process, ..) if process.key == primary => Some(EndReason::Died),
         _ => None,
     };
     if let Some(reason) = reason {
@@ -407,7 +408,7 @@ fn report(sink: &mut dyn Sink, at: BootTime, change: Option<Change<'_>>) -> Outc
 fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, cause: Cause<'_>) {
     let primary = slot.session.primary;
     let dead = match cause {
-        Cause::Died(process, death) if process.key == primary => Some((process, death)),
+        Cause::Died(process, death, _) if process.key == primary => Some((process, death)),
         _ => None,
     };
     let at = slot.change_at(ctx.at);

@@ -123,7 +123,7 @@ impl Sessions {
                     let mut lineages = self.lineages(ctx, &home);
                     self.find_roots(ctx, &mut lineages, primary);
                     let state = self.homes.by_home.get(&home)?;
-                    let of_home = (&*home, state);
+                    let of_home = (&*home, state, &[][..]);
                     let young = Young::among(ctx, &self.homes, &self.settling, of_home, &mut lineages);
                     awaiting.is_outdated = false;
                     awaiting.young.insert(young)
@@ -188,7 +188,7 @@ fn next_above(
     seen: &mut BTreeSet<Arc<Home>>,
 ) -> NextAbove {
     let primary = state.current_primary();
-    let elected = choose(ctx, homes, home, (state, primary), young).elected();
+    let elected = choose(ctx, homes, home, (state, primary, &[]), young).elected();
     let is_each_one = |key: ProcessKey| ctx.table.get(key).is_some_and(|it| is_each(rule_of(ctx, it)));
     for root in &state.roots {
         let is_elected = elected.is_some_and(|elected| is_in_chain(ctx.table, root, elected));

@@ -4,7 +4,8 @@
 //! home; `look` finds them all for the first time; `roots` finds those that are no helpers and have no other
 //! candidate above them, for all candidates of a home at once with `lineages`, of which `stops` are the processes that may
 //! decide, and `landmarks` (with `terminal_maps`) the nearest of them; `choice` chooses the primary among the roots; `instances` gives each root a session of
-//! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result, with `run_program` what ran, and
+//! its own where the rule says so; `election` makes it the primary and reports changes; `successors` finds
+//! what goes on in the place of a primary below others; `homes` keeps the result, with `run_program` what ran, and
 //! `ended_sessions` those that ended, as many as are kept;
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
@@ -48,6 +49,7 @@ pub(crate) mod roots;
 mod run_program;
 mod settling;
 mod stops;
+mod successors;
 mod terminal_maps;
 mod undecided;
 mod unread;

@@ -292,6 +292,19 @@ pub(super) fn roots_by(
     forest.tops.iter().map(|&key| forest.root(key)).collect()
 }
 
+/// Returns the candidates right below `primary`, which has the session of `home`, as the roots that they are without it,
+/// oldest first. `position` returns the place of a candidate.
+pub(super) fn right_below(
+    table: &ProcessTable,
+    homes: &Homes,
+    home: &Home,
+    primary: ProcessKey,
+    position: impl FnMut(&ProcessEntry) -> LineagePosition,
+) -> Vec<Root> {
+    let forest = Forest::new(table, homes, home, Some(primary), position);
+    forest.below(primary).iter().map(|&key| forest.root(key)).collect()
+}
+
 /// Returns for each of `roots` the candidates of `home` that are it or below it. `position` returns the place of a candidate.
 pub(super) fn trees(
     table: &ProcessTable,
