@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use observer_core::limits::{LINEAGE_STEPS_MAX, SETTLE_NS};
 use observer_core::process::Uids;
 use observer_core::rule::{HomeRule, Instances};
+use observer_core::session::State;
 use observer_core::{BootTime, Input, ProcessKey, Rule, invariants};
 use proptest::prelude::*;
 use support::cases::others_each_time;
@@ -71,6 +72,8 @@ enum Op {
     Wait,
     /// A pass shows who has another parent since the former one died.
     Pass,
+    /// The rules are read again, and say this of how many sessions a home has.
+    Reload(Instances),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -92,6 +95,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::WaitShort),
         4 => Just(Op::Wait),
         1 => Just(Op::Pass),
+        1 => prop_oneof![Just(Op::Reload(Instances::One)), Just(Op::Reload(Instances::Each))],
     ]
 }
 
@@ -136,6 +140,7 @@ fn setting() -> impl Strategy<Value = Setting> {
 /// A core, and the processes that there are.
 struct Host {
     world: World,
+    setting: Setting,
     procs: Vec<Proc>,
     /// Those that are shells between programs.
     shells: BTreeSet<ProcessKey>,
@@ -148,7 +153,7 @@ impl Host {
         let bash = at_home(&mut world);
         // The invariants hold once no work waits for another turn.
         world.is_large = true;
-        Self { world, procs: vec![bash], shells: BTreeSet::new(), next_tgid: 20 }
+        Self { world, setting, procs: vec![bash], shells: BTreeSet::new(), next_tgid: 20 }
     }
 
     fn place(&self, by: usize) -> usize {
@@ -232,6 +237,10 @@ impl Host {
                 }
                 self.world.pass(&self.procs.iter().collect::<Vec<_>>());
             }
+            Op::Reload(instances) => {
+                self.setting.instances = instances;
+                self.world.set_rules(self.setting.rules(), Vec::new());
+            }
         }
     }
 
@@ -252,6 +261,16 @@ impl Host {
         self.finish_turns();
         assert_eq!(invariants::check(&self.world.core), Ok(()));
     }
+
+    /// A user has one session in each directory, if the rules say so.
+    fn assert_one_session_each(&self) {
+        let live = self.world.core.sessions().filter(|(session, _)| session.state != State::Ended);
+        let homes: Vec<(&[u8], u32)> =
+            live.map(|(session, _)| (&*session.home.path, session.home.uid)).collect();
+        let directories: BTreeSet<_> = homes.iter().collect();
+        let is_one = matches!(self.setting.instances, Instances::One);
+        assert!(!is_one || directories.len() == homes.len(), "{homes:?}");
+    }
 }
 
 proptest! {
@@ -266,6 +285,7 @@ proptest! {
         for op in ops {
             host.apply(op);
             host.assert_as_a_fresh_look();
+            host.assert_one_session_each();
         }
         host.world.assert_reports_give_the_map();
     }

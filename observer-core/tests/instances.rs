@@ -5,7 +5,7 @@ mod support;
 use observer_core::cost::ProcessUsage;
 use observer_core::limits::{INSTANCES_MAX, SETTLE_NS};
 use observer_core::rule::{HomeRule, Instances};
-use observer_core::session::{Session, State};
+use observer_core::session::{EndReason, Session, State};
 use observer_core::{Input, Rule};
 use support::{Proc, World, at_home, only_program, rule, shell};
 
@@ -318,4 +318,125 @@ fn what_a_launcher_hands_over_to_again_stands_in_for_nothing_that_the_launcher_r
     assert_eq!((session.primary, session.stands_in_for), (again.key, None));
     world.spawn(&bash, 23, "claude");
     assert_eq!(shown(&world), [row("a", 22, State::Live)]);
+}
+
+/// The same map after the rules were read again, and in a daemon that was started again with these rules.
+fn with_rules(world: World, rules: fn() -> Vec<Rule>, procs: &[&Proc]) -> [World; 2] {
+    let mut after = World::restarted(rules());
+    (after.now, after.dirs, after.sids) = (world.now, world.dirs.clone(), world.sids.clone());
+    after.pass(procs);
+    procs.iter().for_each(|proc| after.memory(proc));
+    after.resume_recorded(&world.recorded(), 0);
+    let mut reloaded = world;
+    reloaded.set_rules(rules(), Vec::new());
+    for world in [&mut reloaded, &mut after] {
+        world.wait(2 * SETTLE_NS);
+        world.assert_reports_give_the_map();
+    }
+    [reloaded, after]
+}
+
+/// Live sessions by name, each with its primary and the others.
+fn live(world: &World) -> Vec<(String, u32, Vec<u32>)> {
+    let mut live = sessions(world);
+    live.retain(|session| session.state != State::Ended);
+    let name = |session: &Session| String::from_utf8_lossy(&session.name).into_owned();
+    let others = |session: &Session| session.others.iter().map(|other| other.key.tgid.0).collect();
+    live.iter().map(|it| (name(it), it.primary.tgid.0, others(it))).collect()
+}
+
+#[test]
+fn by_rules_of_one_session_the_first_one_goes_on_and_the_others_are_listed_in_it() {
+    let mut world = World::new(vec![each()]);
+    let one = at_home(&mut world);
+    let claude = world.spawn(&one, 20, "claude");
+    let codex = world.spawn(&one, 21, "codex");
+    let inner = world.spawn(&codex, 22, "codex");
+    let helper = world.spawn(&claude, 23, "git");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(live(&world), [("a".into(), 20, vec![]), ("a#2".into(), 22, vec![])]);
+    for world in with_rules(world, || vec![rule()], &[&one, &claude, &codex, &inner, &helper]) {
+        assert_eq!(live(&world), [("a".into(), 20, vec![22])]);
+    }
+}
+
+#[test]
+fn the_session_that_ends_because_its_directory_has_one_is_not_admitted() {
+    let mut world = World::new(vec![each()]);
+    let one = at_home(&mut world);
+    world.spawn(&one, 20, "claude");
+    world.spawn(&one, 21, "codex");
+    world.set_rules(vec![rule()], Vec::new());
+    let ended =
+        sessions(&world).into_iter().find(|session| session.state == State::Ended).expect("one ended");
+    assert_eq!(
+        (&*ended.name, ended.end_reason, ended.death),
+        (&b"a#2"[..], Some(EndReason::NotAdmitted), None)
+    );
+    // The same rules once more change nothing.
+    world.take_reports();
+    world.set_rules(vec![rule()], Vec::new());
+    assert!(world.take_reports().is_empty());
+}
+
+#[test]
+fn where_the_first_session_has_ended_the_one_is_elected_as_without_a_past() {
+    let mut world = World::new(vec![each()]);
+    let mut one = at_home(&mut world);
+    world.set_tty(&mut one, None);
+    let two = shell_on(&mut world, &one, 11, "pts4");
+    let claude = world.spawn(&one, 20, "claude");
+    let codex = world.spawn(&one, 21, "codex");
+    let vim = world.spawn(&two, 22, "vim");
+    world.wait(2 * SETTLE_NS);
+    world.exit(&claude, 0);
+    assert_eq!(live(&world), [("a#2".into(), 21, vec![]), ("a#3".into(), 22, vec![])]);
+    for world in with_rules(world, || vec![rule()], &[&one, &two, &codex, &vim]) {
+        assert_eq!(live(&world), [("a".into(), 22, vec![21])]);
+    }
+}
+
+#[test]
+fn the_session_of_a_deleted_directory_goes_on_where_each_directory_has_one() {
+    let mut world = World::new(vec![each()]);
+    let mut one = at_home(&mut world);
+    let mut claude = world.spawn(&one, 20, "claude");
+    claude.deleted = true;
+    world.chdir(&mut claude, "/srv/a");
+    world.chdir(&mut one, "/tmp");
+    world.dirs.remove("/srv/a");
+    world.chdir(&mut one, "/srv/a");
+    let codex = world.spawn(&one, 21, "codex");
+    world.wait(2 * SETTLE_NS);
+    let before = live(&world);
+    assert_eq!(before, [("a".into(), 21, vec![]), ("a#2".into(), 20, vec![])]);
+    for mut world in with_rules(world, || vec![rule()], &[&one, &claude, &codex]) {
+        assert_eq!(live(&world), before);
+        // Also alone.
+        world.exit(&codex, 0);
+        for world in with_rules(world, || vec![rule()], &[&one, &claude]) {
+            assert_eq!(live(&world), [("a#2".into(), 20, vec![])]);
+        }
+    }
+}
+
+#[test]
+fn where_any_rule_gives_each_program_a_session_none_ends() {
+    let rules = || {
+        let of_claude = Rule { conditions: only_program(&["claude"]), ..each() };
+        vec![of_claude, Rule { conditions: only_program(&["codex"]), ..rule() }]
+    };
+    let mut world = World::new(rules());
+    let one = at_home(&mut world);
+    let claude = world.spawn(&one, 20, "claude");
+    let other = world.spawn(&one, 21, "claude");
+    let codex = world.spawn(&other, 22, "codex");
+    world.wait(2 * SETTLE_NS);
+    world.exit(&other, 0);
+    world.wait(2 * SETTLE_NS);
+    let before = live(&world);
+    assert_eq!(before, [("a".into(), 20, vec![]), ("a#2".into(), 22, vec![])]);
+    for world in with_rules(world, rules, &[&one, &claude, &codex]) {
+        assert_eq!(live(&world), before);
+    }
 }

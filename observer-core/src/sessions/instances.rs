@@ -9,10 +9,12 @@ use core::ops::RangeInclusive;
 
 use crate::limits::{INSTANCES_MAX, LAUNCHERS_MAX};
 use crate::model::ids::ProcessKey;
-use crate::model::process::Process;
+use crate::model::process::{DirId, Process};
+use crate::model::rule::Rule;
 use crate::model::session::Home;
 use crate::processes::entry::ProcessEntry;
 use crate::sessions::Sessions;
+use crate::sessions::admission::{has_namespace, home_len};
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, is_each, is_in_chain, rule_of};
 use crate::sessions::context::SessionContext;
@@ -86,6 +88,32 @@ impl HomeState {
     fn is_taken(&self) -> bool {
         !self.roots.is_empty() || self.slot.as_ref().is_some_and(|slot| !slot.is_ended())
     }
+}
+
+/// Returns whether a session of `home`, to which `rule` admits its primary, is a further one of a directory that has one alone:
+/// no rule gives each program there a session. One of another directory, which was at the path before, is none. `own` is the
+/// directory of this session, which may be deleted, and `first` that of the first instance.
+pub(super) fn is_surplus(
+    rules: &[Rule],
+    (rule, home): (&Rule, &Home),
+    own: DirId,
+    first: Option<DirId>,
+    is_deleted: bool,
+) -> bool {
+    let is_of_each = |rule: &Rule| {
+        is_each(Some(rule))
+            && home_len(&rule.home, &home.path) == Some(home.path.len())
+            && has_namespace(&rule.conditions, home.mnt_ns)
+    };
+    let identity = |dir: DirId| (dir.ino, dir.dev, dir.generation);
+    let is_other_dir = |first: DirId| {
+        own != DirId::default() && first != DirId::default() && identity(first) != identity(own)
+    };
+    home.instance != Home::FIRST
+        && !is_each(Some(rule))
+        && !rules.iter().any(is_of_each)
+        && !is_deleted
+        && !first.is_some_and(is_other_dir)
 }
 
 impl Sessions {

@@ -14,6 +14,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::claims::{Claims, Owner};
 use crate::sessions::context::SessionContext;
 use crate::sessions::fitting::fitting_rule;
+use crate::sessions::instances::is_surplus;
 use crate::sessions::left_out::LeftOut;
 use crate::sessions::look::oldest_first;
 use crate::sessions::passed_over::PassedOver;
@@ -28,6 +29,7 @@ impl Sessions {
         // The known sessions, which are still to come, are resumed under these rules.
         let awaits_known = core::mem::replace(&mut self.is_looking, true);
         let mut kept: BTreeSet<Arc<Home>> = BTreeSet::new();
+        self.end_surplus(ctx, &homes);
         for &key in &keys {
             let home = self.homes.home_of_primary(key).map(Arc::clone);
             match home.filter(|home| self.keep_primary(ctx, key, home)) {
@@ -51,6 +53,24 @@ impl Sessions {
         self.elect_all(ctx);
         for home in homes {
             self.homes.forget_empty(&home);
+        }
+    }
+
+    /// Ends the sessions that are further ones of their directory where it has one alone by these rules. Their primaries are
+    /// among the others of that one, or stand for it if it has no primary.
+    fn end_surplus(&mut self, ctx: &mut SessionContext<'_>, homes: &[Arc<Home>]) {
+        for home in homes.iter().filter(|home| home.instance != Home::FIRST) {
+            let first = self.homes.slot(&Home { instance: Home::FIRST, ..(**home).clone() });
+            let first = first.filter(|slot| !slot.is_ended()).map(|slot| slot.session.home_dir);
+            let Some(state) = self.homes.by_home.get(home) else { continue };
+            let Some(slot) = state.slot.as_ref().filter(|slot| !slot.is_ended()) else { continue };
+            let Some(entry) = ctx.table.get(slot.session.primary) else { continue };
+            let rule = fitting_rule(ctx, state, slot, &entry.process).and_then(|rule| ctx.rules.get(rule));
+            let is_deleted = slot.session.cwd_deleted || entry.process.cwd.deleted;
+            let own = slot.session.home_dir;
+            if rule.is_some_and(|rule| is_surplus(ctx.rules, (rule, home), own, first, is_deleted)) {
+                self.end_session(ctx, home, EndReason::NotAdmitted, None);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::{Tenure, is_surely_ignored};
 use crate::sessions::homes::{SessionSlot, session_name};
+use crate::sessions::instances::is_surplus;
 use crate::sessions::roots::roots;
 use crate::sessions::run_program::RunProgram;
 
@@ -29,7 +30,11 @@ impl Sessions {
     /// else its starts and its program alone. The times of the primary stay as they were reported in either case. Elects in every home
     /// if the known sessions were awaited.
     pub(crate) fn resume(&mut self, ctx: &mut SessionContext<'_>, known: &[KnownSession<'_>]) {
-        let mut known: Vec<&KnownSession<'_>> = known.iter().collect();
+        let is_surplus = |it: &&KnownSession<'_>| is_surplus_of(ctx, it, known);
+        let (surplus, mut known): (Vec<_>, Vec<_>) = known.iter().partition(is_surplus);
+        for known in surplus {
+            restore_wall_offset(ctx, known);
+        }
         // What an older process is the primary of is known before its helpers are looked at.
         known.sort_by_key(|known| age(known.primary));
         if !self.is_looking {
@@ -253,6 +258,19 @@ impl Sessions {
             self.restore_labels(ctx, home, known.labels);
         }
     }
+}
+
+/// Returns whether a known session is a further one of its directory, one of `all`, where that has one alone by these rules.
+fn is_surplus_of(ctx: &SessionContext<'_>, known: &KnownSession<'_>, all: &[KnownSession<'_>]) -> bool {
+    let is_live = |it: &KnownSession<'_>| it.state != State::Ended;
+    let Some(entry) = ctx.table.get(known.primary).filter(|_| is_live(known)) else { return false };
+    let is_ignored = is_surely_ignored(ctx.ignored, &entry.process);
+    let tenure = Tenure::from(known);
+    let rule = ctx.rules.iter().find(|rule| !is_ignored && tenure.fits(rule, &entry.process));
+    let first = Home { instance: Home::FIRST, ..known.home.clone() };
+    let first = all.iter().find(|it| *it.home == first && is_live(it)).map(|it| it.home_dir);
+    let is_deleted = known.home_deleted || entry.process.cwd.deleted;
+    rule.is_some_and(|rule| is_surplus(ctx.rules, (rule, known.home), known.home_dir, first, is_deleted))
 }
 
 /// Makes the times of the primary be shown by the clock by which they were reported. Returns whether that is

@@ -207,6 +207,8 @@ impl EntryMaker<'_> {
             };
             let now_of = self.core.sessions().find(elsewhere).map(|(session, _)| &session.home);
             let now = match now_of {
+                // Its directory has one session alone by other rules, and it stands for that.
+                Some(home) if home.is_sibling(&before.home) => StandsFor::Nothing,
                 Some(home) if home.is_same_place(&before.home) => StandsFor::OtherUser,
                 Some(home) => StandsFor::OtherHome(home.path.to_vec()),
                 None => StandsFor::Nothing,
