@@ -5,12 +5,13 @@
 //!
 //! `relaunch` has launchers that start their program again when it is killed, and `successors` a program that replaces itself.
 //!
-//! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries`, `strangers` and
+//! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries`, `instances`, `strangers` and
 //! `windows` have the tests. `top` types to `observer top` and reads its screen.
 
 mod container;
 mod earlyoom;
 mod entries;
+mod instances;
 mod relaunch;
 mod row;
 mod scene;
