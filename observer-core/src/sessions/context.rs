@@ -49,3 +49,13 @@ pub(crate) enum Cause<'a> {
     /// This process died, and these are its successors.
     Died(&'a Process, &'a Death, &'a [Root]),
 }
+
+impl Cause<'_> {
+    /// Returns the process that lives, and can be no session of the home any more if it was.
+    pub fn gave_up(self) -> Option<ProcessKey> {
+        match self {
+            Self::ExecedAway(key) | Self::FoundExecedAway(key) | Self::ChangedUser(key) => Some(key),
+            Self::Candidates | Self::Changed(..) | Self::Moved(..) | Self::Died(..) => None,
+        }
+    }
+}

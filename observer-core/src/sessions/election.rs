@@ -49,11 +49,7 @@ impl Sessions {
         let Some(state) = self.homes.by_home.get(home) else { return };
         // A primary that is elsewhere still keeps its descendants from being roots. One that runs another program or
         // is of another user does not.
-        let gave_up = match cause {
-            Cause::ExecedAway(key) | Cause::FoundExecedAway(key) | Cause::ChangedUser(key) => Some(key),
-            _ => None,
-        };
-        let primary = state.current_primary().filter(|&key| gave_up != Some(key));
+        let primary = state.current_primary().filter(|&key| cause.gave_up() != Some(key));
         let successors = self.successors_by(ctx, home, cause);
         let mut lineages = self.lineages(ctx, home);
         let mut elsewhere = Vec::new();

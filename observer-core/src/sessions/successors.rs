@@ -34,11 +34,7 @@ impl Sessions {
         let Some(primary) = state.and_then(HomeState::current_primary) else { return Vec::new() };
         let mut found = match cause {
             Cause::Died(process, _, successors) if process.key == primary => successors.to_vec(),
-            Cause::ExecedAway(key) | Cause::FoundExecedAway(key) | Cause::ChangedUser(key)
-                if key == primary =>
-            {
-                self.successors(ctx.table, ctx.now, home, primary)
-            }
+            _ if cause.gave_up() == Some(primary) => self.successors(ctx.table, ctx.now, home, primary),
             _ => return Vec::new(),
         };
         let source = self.lineage_source(ctx.table);
