@@ -455,7 +455,9 @@ impl Model {
         self.owner(primary, home, None, &primaries)?;
         let owners = self.owners(home, Some(primary), &primaries);
         let below = owners.iter().filter(|(_, owner)| **owner == Some(primary));
-        let tops = below.map(|(&tgid, _)| self.top(tgid, &owners));
+        // Who is no top does not stand aside.
+        let outermost = |top: Top| Top { program: top.launcher.or(top.program), launcher: None, ..top };
+        let tops = below.map(|(&tgid, _)| outermost(self.top(tgid, &owners)));
         let runs = |top: &Top| top.program.is_some_and(|program| self.runs(program, Some(past)));
         Some((*home, tops.filter(runs).collect()))
     }

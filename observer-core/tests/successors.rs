@@ -164,6 +164,25 @@ fn a_program_that_replaces_itself_by_a_wrapper_goes_on_as_what_that_runs() {
 }
 
 #[test]
+fn a_successor_that_briefly_runs_itself_is_the_session_all_the_same() {
+    let mut world = world(Instances::One);
+    let mut bash = at_home(&mut world);
+    let agent = world.spawn(&bash, 20, "claude");
+    world.wait(2 * NS);
+    world.exec(&mut bash, "sleep");
+    let next = world.spawn(&agent, 21, "claude");
+    let other = world.spawn(&agent, 22, "claude");
+    let brief = world.spawn(&next, 23, "claude");
+    world.wait(2 * NS);
+    world.exit(&agent, 0);
+    assert_eq!(primaries(&world), [next.key.tgid.0]);
+    world.exit(&brief, 0);
+    world.exit(&other, 0);
+    world.wait(2 * NS);
+    assert_eq!(primaries(&world), [next.key.tgid.0]);
+}
+
+#[test]
 fn a_program_that_replaces_itself_and_executes_what_no_rule_admits_goes_on_as_its_child() {
     let mut world = world(Instances::One);
     let mut bash = at_home(&mut world);

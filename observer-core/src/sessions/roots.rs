@@ -293,7 +293,8 @@ pub(super) fn roots_by(
 }
 
 /// Returns the candidates right below `primary`, which has the session of `home`, as the roots that they are without it,
-/// oldest first. `position` returns the place of a candidate.
+/// oldest first, none of which stands aside as a launcher: a primary that is no root does not hand its session over while it
+/// lives. `position` returns the place of a candidate.
 pub(super) fn right_below(
     table: &ProcessTable,
     homes: &Homes,
@@ -302,7 +303,8 @@ pub(super) fn right_below(
     position: impl FnMut(&ProcessEntry) -> LineagePosition,
 ) -> Vec<Root> {
     let forest = Forest::new(table, homes, home, Some(primary), position);
-    forest.below(primary).iter().map(|&key| forest.root(key)).collect()
+    let root = |&key: &ProcessKey| Root { key, stand_in: forest.first_program(key), launcher: None };
+    forest.below(primary).iter().map(root).collect()
 }
 
 /// Returns for each of `roots` the candidates of `home` that are it or below it. `position` returns the place of a candidate.

@@ -46,8 +46,7 @@ impl Sessions {
             LineagePosition::Below(above) | LineagePosition::Helper(above) => age(above) > age(primary),
         };
         found.retain(|root| {
-            let runs =
-                [root.stand_in, root.launcher].into_iter().flatten().all(|key| candidate(key).is_some());
+            let runs = root.stand_in.is_some_and(|key| candidate(key).is_some());
             runs && candidate(root.key).is_some_and(|entry| !is_of_another(entry))
         });
         found
