@@ -11,7 +11,7 @@ use crate::text::glob::Glob;
 
 /// Programs that are never a session unless a rule has its own list: shells, multiplexers and login programs. Where a
 /// process has such a comm, it is never a session either.
-const NOT_PROGRAM_DEFAULT: [&str; 38] = [
+pub(super) const NOT_PROGRAM_DEFAULT: [&str; 38] = [
     // shells
     "sh",
     "bash",
@@ -61,7 +61,7 @@ const NOT_COMM_MORE: [&str; 4] = ["tmux: server", "tmux: client", "SCREEN", "(sd
 
 /// comms and programs of wrappers, which run the program that is the session, unless a rule has its own list. A shell
 /// that runs a script is a wrapper too.
-const WRAPPERS_DEFAULT: [&str; 50] = [
+pub(super) const WRAPPERS_DEFAULT: [&str; 50] = [
     "sudo",
     "doas",
     "pkexec",
@@ -142,7 +142,7 @@ pub(super) fn default_rule() -> Rule {
 }
 
 /// comms that are never a session unless a rule has its own list.
-fn not_comm_default() -> Vec<&'static str> {
+pub(super) fn not_comm_default() -> Vec<&'static str> {
     NOT_PROGRAM_DEFAULT.into_iter().chain(NOT_COMM_MORE).collect()
 }
 

@@ -19,7 +19,7 @@ pub struct ConfigFault {
 }
 
 /// A string or a list of strings, each with its place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OneOrMore(Vec<Spanned<String>>);
 
 impl OneOrMore {

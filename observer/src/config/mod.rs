@@ -2,6 +2,7 @@
 //! the column, what was expected, and the next step.
 
 mod builtin;
+mod executables;
 mod fault;
 mod journal;
 mod labels;
@@ -11,6 +12,7 @@ mod never;
 mod resolve;
 mod service;
 mod session;
+mod shadowed;
 mod terminal;
 mod users;
 
@@ -108,7 +110,7 @@ struct File {
     #[serde(default)]
     metrics: metrics::MetricsSection,
     #[serde(default)]
-    session: Vec<session::SessionSection>,
+    session: Vec<toml::Spanned<session::SessionSection>>,
     #[serde(default)]
     ignore: Vec<toml::Spanned<session::IgnoreSection>>,
 }
@@ -191,13 +193,16 @@ impl Config {
             None => ENV_DEFAULT.map(String::from).into(),
         };
         let users = users::UserDatabase::default();
-        let sockets = file.session.iter().map(session::SessionSection::mux_socket);
+        warnings.extend(shadowed::shadowed(text, &file.session, &file.ignore));
+        let sockets = file.session.iter().map(|it| it.get_ref().mux_socket());
         warnings.extend(sockets.filter_map(|sockets| never::unknown_panes(&env, sockets)));
         let rules = match file.session.is_empty() {
             true => vec![builtin::default_rule()],
-            false => {
-                file.session.into_iter().map(|it| it.compile(&users, warnings)).collect::<Result<_, _>>()?
-            }
+            false => file
+                .session
+                .into_iter()
+                .map(|it| it.into_inner().compile(&users, warnings))
+                .collect::<Result<_, _>>()?,
         };
         let ignored = file.ignore.into_iter().map(|it| session::IgnoreSection::compile(it, &users, warnings));
         let ignored = ignored.collect::<Result<_, _>>()?;

@@ -81,6 +81,20 @@ pub fn with_nul(field: Option<&Spanned<OneOrMore>>) -> Vec<ConfigFault> {
     with_nul.collect()
 }
 
+/// Warnings about globs that match no program, whose name has at least one byte and no NUL.
+pub fn never_programs(field: Option<&Spanned<OneOrMore>>) -> Vec<ConfigFault> {
+    let values = field.map(OneOrMore::placed).unwrap_or_default();
+    let is_never = |value: &&Spanned<String>| value.get_ref().is_empty() || value.get_ref().contains('\0');
+    let never = values.iter().filter(is_never).map(|value| {
+        let message = format!(
+            "{} matches no program, because each has a name, without NUL: write that name",
+            quoted(value.get_ref())
+        );
+        warning(value.span(), message)
+    });
+    never.collect()
+}
+
 /// The warning about a rule for a pane of processes that have no terminal.
 pub fn pane_without_tty(
     mux_socket: Option<&Spanned<OneOrMore>>,

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::builtin::{boxed, default_rule};
+use super::executables::unreported_executables;
 use super::fault::{ConfigFault, OneOrMore, empty_list};
 use super::never::{
-    literals, never_a_comm, never_units, owner_elsewhere, pane_without_tty, refused, users_outside_groups,
-    with_nul, without_members,
+    literals, never_a_comm, never_programs, never_units, owner_elsewhere, pane_without_tty, refused,
+    users_outside_groups, with_nul, without_members,
 };
 use super::resolve::{RESOLVE_MAX, canonicalize, within};
 use super::terminal::terminal;
@@ -38,14 +39,14 @@ pub struct SessionSection {
     group: Option<Spanned<OneOrMore>>,
     mux_socket: Option<Spanned<OneOrMore>>,
     mnt_ns: Option<Spanned<String>>,
-    not_comm: Option<Spanned<OneOrMore>>,
-    not_comm_only: Option<Spanned<OneOrMore>>,
-    not_program: Option<Spanned<OneOrMore>>,
-    not_program_only: Option<Spanned<OneOrMore>>,
-    wrappers: Option<Spanned<OneOrMore>>,
-    wrappers_only: Option<Spanned<OneOrMore>>,
+    pub(super) not_comm: Option<Spanned<OneOrMore>>,
+    pub(super) not_comm_only: Option<Spanned<OneOrMore>>,
+    pub(super) not_program: Option<Spanned<OneOrMore>>,
+    pub(super) not_program_only: Option<Spanned<OneOrMore>>,
+    pub(super) wrappers: Option<Spanned<OneOrMore>>,
+    pub(super) wrappers_only: Option<Spanned<OneOrMore>>,
     #[serde(default)]
-    owner: bool,
+    pub(super) owner: bool,
     instances: Option<Spanned<String>>,
     min_age: Option<Spanned<String>>,
     name: Option<Spanned<String>>,
@@ -55,19 +56,19 @@ pub struct SessionSection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IgnoreSection {
-    cwd: Option<Spanned<OneOrMore>>,
-    tty: Option<Spanned<OneOrMore>>,
-    comm: Option<Spanned<OneOrMore>>,
-    program: Option<Spanned<OneOrMore>>,
-    exe: Option<Spanned<OneOrMore>>,
-    argv: Option<Spanned<OneOrMore>>,
-    cgroup: Option<Spanned<OneOrMore>>,
-    unit: Option<Spanned<OneOrMore>>,
-    container: Option<Spanned<OneOrMore>>,
-    user: Option<Spanned<OneOrMore>>,
-    group: Option<Spanned<OneOrMore>>,
-    mux_socket: Option<Spanned<OneOrMore>>,
-    mnt_ns: Option<Spanned<String>>,
+    pub(super) cwd: Option<Spanned<OneOrMore>>,
+    pub(super) tty: Option<Spanned<OneOrMore>>,
+    pub(super) comm: Option<Spanned<OneOrMore>>,
+    pub(super) program: Option<Spanned<OneOrMore>>,
+    pub(super) exe: Option<Spanned<OneOrMore>>,
+    pub(super) argv: Option<Spanned<OneOrMore>>,
+    pub(super) cgroup: Option<Spanned<OneOrMore>>,
+    pub(super) unit: Option<Spanned<OneOrMore>>,
+    pub(super) container: Option<Spanned<OneOrMore>>,
+    pub(super) user: Option<Spanned<OneOrMore>>,
+    pub(super) group: Option<Spanned<OneOrMore>>,
+    pub(super) mux_socket: Option<Spanned<OneOrMore>>,
+    pub(super) mnt_ns: Option<Spanned<String>>,
 }
 
 impl SessionSection {
@@ -76,34 +77,36 @@ impl SessionSection {
         self.mux_socket.as_ref()
     }
 
+    /// What the section requires, as an `[[ignore]]` states it.
+    pub(super) fn conditions(&self) -> IgnoreSection {
+        IgnoreSection {
+            cwd: self.cwd.clone(),
+            tty: self.tty.clone(),
+            comm: self.comm.clone(),
+            program: self.program.clone(),
+            exe: self.exe.clone(),
+            argv: self.argv.clone(),
+            cgroup: self.cgroup.clone(),
+            unit: self.unit.clone(),
+            container: self.container.clone(),
+            user: self.user.clone(),
+            group: self.group.clone(),
+            mux_socket: self.mux_socket.clone(),
+            mnt_ns: self.mnt_ns.clone(),
+        }
+    }
+
     /// The rule, or the fault of the section. What can never match is added to `warnings`.
     pub(super) fn compile(
         self,
         users: &UserDatabase,
         warnings: &mut Vec<ConfigFault>,
     ) -> Result<Rule, ConfigFault> {
-        let Self { cwd, tty, comm, program, exe, argv, .. } = self;
-        let Self { cgroup, unit, container, user, group, mux_socket, mnt_ns, .. } = self;
         let default = default_rule();
-        let has_home = cwd.is_some();
-        let (named_comms, named_programs) = (literals(comm.as_ref()), literals(program.as_ref()));
-        warnings.extend(self.owner.then(|| owner_elsewhere(mnt_ns.as_ref())).flatten());
-        let conditions = IgnoreSection {
-            cwd,
-            tty,
-            comm,
-            program,
-            exe,
-            argv,
-            cgroup,
-            unit,
-            container,
-            user,
-            group,
-            mux_socket,
-            mnt_ns,
-        };
-        let Ignore { cwd, conditions } = conditions.conditions(users, warnings)?;
+        let has_home = self.cwd.is_some();
+        let (named_comms, named_programs) = (literals(self.comm.as_ref()), literals(self.program.as_ref()));
+        warnings.extend(self.owner.then(|| owner_elsewhere(self.mnt_ns.as_ref())).flatten());
+        let Ignore { cwd, conditions } = self.conditions().compiled(users, warnings)?;
         let not_comm = (default.not_comm, self.not_comm, self.not_comm_only);
         let not_program = (default.not_program, self.not_program, self.not_program_only);
         let wrappers = (default.wrappers, self.wrappers, self.wrappers_only);
@@ -147,18 +150,16 @@ impl IgnoreSection {
                            program = [\"less\", \"tail\"]";
             return Err(ConfigFault { span: Some(span), message: message.into() });
         }
-        section.conditions(users, warnings)
+        section.compiled(users, warnings)
     }
 
     /// The conditions that this section and a session rule have in common.
-    fn conditions(
-        self,
-        users: &UserDatabase,
-        warnings: &mut Vec<ConfigFault>,
-    ) -> Result<Ignore, ConfigFault> {
+    fn compiled(self, users: &UserDatabase, warnings: &mut Vec<ConfigFault>) -> Result<Ignore, ConfigFault> {
         let user_span = self.user.as_ref().map(Spanned::span);
         warnings.extend([&self.argv, &self.mux_socket].into_iter().flat_map(|it| with_nul(it.as_ref())));
+        warnings.extend(never_programs(self.program.as_ref()));
         warnings.extend(never_units(self.unit.as_ref()));
+        warnings.extend(unreported_executables(self.exe.as_ref()));
         warnings.extend(pane_without_tty(self.mux_socket.as_ref(), self.tty.as_ref()));
         let conditions = Conditions {
             tty: terminal(self.tty)?,

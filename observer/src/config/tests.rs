@@ -4,6 +4,7 @@ mod bounds;
 mod guide;
 mod labels;
 mod metrics;
+mod shadowed;
 mod template;
 
 use std::path::Path;
@@ -412,6 +413,18 @@ fn what_can_never_match_is_a_warning_with_the_next_step() {
         (
             "[[session]]\nargv = [\"--a\", \"--b\\u0000c\"]",
             "observer.toml:2:16: \"--b\\0c\" matches nothing, because a NUL ends an argument: match one argument",
+        ),
+        (
+            "[[session]]\nprogram = [\"claude\", \"\"]",
+            "observer.toml:2:22: \"\" matches no program, because each has a name, without NUL: write that name",
+        ),
+        (
+            "[[ignore]]\nprogram = \"a\\u0000b\"",
+            "observer.toml:2:11: \"a\\0b\" matches no program, because each has a name, without NUL: write that name",
+        ),
+        (
+            "[[session]]\nexe = [\"/nowhere/a\", \"/proc/\"]",
+            "observer.toml:2:22: \"/proc/\" is the executable of no process on this host, because it is a directory: write \"/proc/**\" for what is below it",
         ),
         (
             "[[session]]\ngroup = \"4000000001\"",
