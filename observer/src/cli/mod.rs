@@ -47,7 +47,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::ConfigError;
+use crate::config::ConfigErrors;
 use crate::daemon::canary;
 use exit::{Exit, Failure};
 use paths::SOCKET_DEFAULT;
@@ -158,9 +158,12 @@ fn report(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         term::die_of_broken_pipe();
     }
-    anstream::eprintln!("observer: {error:#}");
-    if let Some(failure) = error.downcast_ref::<Failure>() {
-        return failure.exit;
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        for error in errors.iter() {
+            anstream::eprintln!("observer: {error}");
+        }
+        return Exit::Usage;
     }
-    if error.is::<ConfigError>() { Exit::Usage } else { Exit::Unknown }
+    anstream::eprintln!("observer: {error:#}");
+    error.downcast_ref::<Failure>().map_or(Exit::Unknown, |failure| failure.exit)
 }

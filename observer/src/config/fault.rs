@@ -18,6 +18,22 @@ pub struct ConfigFault {
     pub message: String,
 }
 
+/// What was found wrong with a configuration.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What makes it unusable.
+    pub faults: Vec<ConfigFault>,
+    /// What can be used but is probably wrong.
+    pub warnings: Vec<ConfigFault>,
+}
+
+impl Findings {
+    /// The value; `None` after a fault, which is kept.
+    pub fn take<T>(&mut self, checked: Result<T, ConfigFault>) -> Option<T> {
+        checked.map_err(|fault| self.faults.push(fault)).ok()
+    }
+}
+
 /// A string or a list of strings, each with its place.
 #[derive(Clone, Debug)]
 pub struct OneOrMore(Vec<Spanned<String>>);

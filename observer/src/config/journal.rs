@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::fault::{ConfigFault, absolute};
+use super::fault::{ConfigFault, Findings, absolute};
 use crate::journal::MAX_BYTES_MIN;
 
 /// The section, checked.
@@ -34,13 +34,14 @@ pub(super) struct JournalSection {
 }
 
 impl JournalSection {
-    pub(super) fn check(self) -> Result<JournalConfig, ConfigFault> {
-        Ok(JournalConfig {
-            path: self.path.map(|path| absolute("path", path)).transpose()?,
-            max_bytes: self.max_bytes.map(|bytes| check_at(bytes, check_max_bytes)).transpose()?,
-            max_age: self.max_age.map(|age| check_at(age, |age| check_max_age(&age))).transpose()?,
+    /// The section, checked. Its faults are added to `found`.
+    pub(super) fn check(self, found: &mut Findings) -> JournalConfig {
+        JournalConfig {
+            path: self.path.and_then(|path| found.take(absolute("path", path))),
+            max_bytes: self.max_bytes.and_then(|bytes| found.take(check_at(bytes, check_max_bytes))),
+            max_age: self.max_age.and_then(|age| found.take(check_at(age, |age| check_max_age(&age)))),
             argv: self.argv,
-        })
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use observer_core::label::LabelVariable;
 use observer_core::limits::LABELS_MAX;
 use toml::Spanned;
 
-use super::fault::{ConfigFault, variable};
+use super::fault::{ConfigFault, Findings, variable};
 use crate::text::bytes::quoted;
 
 /// Characters of a label's name.
@@ -16,13 +16,13 @@ const LABEL_NAME_MAX: usize = 64;
 /// The variable of each label.
 pub type LabelsSection = BTreeMap<Spanned<String>, Spanned<String>>;
 
-/// Checks the section. Labels are in the order of their names.
-pub fn check(section: LabelsSection) -> Result<Vec<LabelVariable>, ConfigFault> {
+/// Checks the section. Labels are in the order of their names. Faults are added to `found`.
+pub fn check(section: LabelsSection, found: &mut Findings) -> Vec<LabelVariable> {
     if let Some((name, _)) = section.iter().nth(LABELS_MAX) {
         let message = format!("there are more than {LABELS_MAX} labels: leave out those that nobody needs");
-        return Err(ConfigFault { span: Some(name.span()), message });
+        found.faults.push(ConfigFault { span: Some(name.span()), message });
     }
-    section.into_iter().map(|(name, of)| label(&name, of)).collect()
+    section.into_iter().filter_map(|(name, of)| found.take(label(&name, of))).collect()
 }
 
 fn label(name: &Spanned<String>, of: Spanned<String>) -> Result<LabelVariable, ConfigFault> {

@@ -2,6 +2,8 @@
 //! the column, what was expected, and the next step.
 
 mod builtin;
+mod decode;
+mod errors;
 mod executables;
 mod fault;
 mod journal;
@@ -26,7 +28,7 @@ use observer_core::label::LabelVariable;
 use observer_core::rule::Ignore;
 use serde::Deserialize;
 
-use self::fault::{ConfigFault, absolute, variable};
+use self::fault::{ConfigFault, Findings, absolute, variable};
 use crate::socket::metrics_address::MetricsAddress;
 use crate::text::bytes::{to_line, to_one_line};
 use crate::text::table::cut;
@@ -67,34 +69,6 @@ pub struct Config {
     /// What can be used but is probably wrong.
     pub warnings: Vec<ConfigError>,
 }
-
-/// Why a configuration, or a part of it, is not usable.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    file: PathBuf,
-    /// Line and column, both from 1.
-    place: Option<(usize, usize)>,
-    message: String,
-}
-
-impl ConfigError {
-    /// Line and column, both from 1, where the error has a place in the file.
-    pub fn place(&self) -> Option<(usize, usize)> {
-        self.place
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", to_line(self.file.as_os_str().as_encoded_bytes()))?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,25 +118,24 @@ impl Config {
 
     /// Reads and checks the file at `path`; without a path, [`Config::without_file`]. Either way, observer's own commands are
     /// ignored.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigErrors> {
         let mut config = Self::read(path)?;
         config.ignored.extend(builtin::own_commands());
         Ok(config)
     }
 
     /// The same for the daemon, which ignores the processes of its own service as well.
-    pub fn load_for_daemon(path: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn load_for_daemon(path: Option<&Path>) -> Result<Self, ConfigErrors> {
         let mut config = Self::load(path)?;
         config.ignored.extend(service::own_service());
         Ok(config)
     }
 
-    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+    fn read(path: Option<&Path>) -> Result<Self, ConfigErrors> {
         let Some(path) = path else { return Ok(Self::without_file()) };
-        let unreadable = |error: &dyn fmt::Display| ConfigError {
-            file: path.into(),
-            place: None,
-            message: format!("cannot be read: {error}; name a TOML file that can be read"),
+        let unreadable = |error: &dyn fmt::Display| {
+            let message = format!("cannot be read: {error}; name a TOML file that can be read");
+            ConfigErrors::from(ConfigError::of_file(path, message))
         };
         let size = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
         if size > FILE_BYTES_MAX {
@@ -173,61 +146,67 @@ impl Config {
     }
 
     /// Parses and checks `text`, which was read from `path`.
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let placed = |fault: ConfigFault| ConfigError {
-            file: path.into(),
-            place: fault.span.map(|span| place(text, span.start)),
-            message: fault.message,
-        };
-        let mut warnings = Vec::new();
-        let config = Self::check(text, &mut warnings).map_err(placed)?;
-        Ok(Self { warnings: warnings.into_iter().map(placed).collect(), ..config })
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        let mut found = Findings::default();
+        let config = decode::decode(text, &mut found.faults).map(|file| Self::check(file, text, &mut found));
+        let Findings { faults, warnings } = found;
+        match (ConfigErrors::of_faults(faults, text, path), config) {
+            (None, Some(config)) => {
+                let warnings = warnings.into_iter().map(|fault| ConfigError::placed(fault, text, path));
+                Ok(Self { warnings: warnings.collect(), ..config })
+            }
+            (Some(errors), _) => Err(errors),
+            // A text that cannot be decoded has a fault.
+            (None, None) => Ok(Self::without_file()),
+        }
     }
 
-    fn check(text: &str, warnings: &mut Vec<ConfigFault>) -> Result<Self, ConfigFault> {
-        let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
+    /// The configuration in `file`, decoded from `text`. Faults and warnings are added to `found`.
+    fn check(mut file: File, text: &str, found: &mut Findings) -> Self {
+        if !found.faults.is_empty() {
+            // Its condition may be what does not belong there.
+            file.ignore.retain(|section| section.get_ref().has_condition());
+        }
         let env: Vec<String> = match file.daemon.env {
             Some(names) => {
-                names.into_iter().map(|name| variable("env", "TMUX_PANE", name)).collect::<Result<_, _>>()?
+                let names = names.into_iter();
+                names.filter_map(|name| found.take(variable("env", "TMUX_PANE", name))).collect()
             }
             None => ENV_DEFAULT.map(String::from).into(),
         };
         let users = users::UserDatabase::default();
-        warnings.extend(shadowed::shadowed(text, &file.session, &file.ignore));
+        found.warnings.extend(shadowed::shadowed(text, &file.session, &file.ignore));
         let sockets = file.session.iter().map(|it| it.get_ref().mux_socket());
-        warnings.extend(sockets.filter_map(|sockets| never::unknown_panes(&env, sockets)));
+        found.warnings.extend(sockets.filter_map(|sockets| never::unknown_panes(&env, sockets)));
         let rules = match file.session.is_empty() {
             true => vec![builtin::default_rule()],
-            false => file
-                .session
-                .into_iter()
-                .map(|it| it.into_inner().compile(&users, warnings))
-                .collect::<Result<_, _>>()?,
+            false => file.session.into_iter().map(|it| it.into_inner().compile(&users, found)).collect(),
         };
-        let ignored = file.ignore.into_iter().map(|it| session::IgnoreSection::compile(it, &users, warnings));
-        let ignored = ignored.collect::<Result<_, _>>()?;
+        let ignored = file.ignore.into_iter();
+        let ignored = ignored.map(|it| session::IgnoreSection::compile(it, &users, found)).collect();
         let rules = with_user_names(rules, &users);
         if users.is_silent() {
             let message = "the user database does not list its users in time: those of a `group` may be missing, and \
                            {user} may be a number. When it answers, have the rules read again (`systemctl reload \
                            observer`)";
-            warnings.push(ConfigFault { span: None, message: message.into() });
+            found.warnings.push(ConfigFault { span: None, message: message.into() });
         }
-        let journal = file.journal.check()?;
-        warnings.extend(file.mirror.warning(journal.argv));
-        Ok(Self {
+        let journal = file.journal.check(found);
+        found.warnings.extend(file.mirror.warning(journal.argv));
+        let DaemonSection { socket, state_dir, ring_bytes: bytes, .. } = file.daemon;
+        Self {
             rules,
             ignored,
             env,
-            labels: labels::check(file.labels)?,
-            socket: file.daemon.socket.map(|path| absolute("socket", path)).transpose()?,
-            state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
-            ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
+            labels: labels::check(file.labels, found),
+            socket: socket.and_then(|path| found.take(absolute("socket", path))),
+            state_dir: state_dir.and_then(|path| found.take(absolute("state_dir", path))),
+            ring_bytes: bytes.and_then(|bytes| found.take(ring_bytes(bytes))),
             journal,
-            mirror: file.mirror.check()?,
-            metrics: file.metrics.check()?,
+            mirror: found.take(file.mirror.check()).unwrap_or_default(),
+            metrics: found.take(file.metrics.check()).flatten(),
             warnings: Vec::new(),
-        })
+        }
     }
 }
 
@@ -285,6 +264,7 @@ fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, ConfigFault> {
 }
 
 pub use builtin::builtin_rules;
+pub use errors::{ConfigError, ConfigErrors};
 pub use journal::{JournalConfig, check_max_age, check_max_bytes, span};
 pub use mirror::MirrorConfig;
 

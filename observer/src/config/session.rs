@@ -5,13 +5,15 @@ use std::path::{Component, Path, PathBuf};
 
 use jiff::SignedDuration;
 use observer_core::Rule;
-use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, MntNsRule, NameTemplate, Pattern};
+use observer_core::rule::{
+    Conditions, HomeRule, Ignore, Instances, MntNsRule, NameTemplate, Pattern, TtyRule,
+};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::builtin::{boxed, default_rule};
 use super::executables::unreported_executables;
-use super::fault::{ConfigFault, OneOrMore, empty_list};
+use super::fault::{ConfigFault, Findings, OneOrMore, empty_list};
 use super::never::{
     literals, never_a_comm, never_programs, never_units, owner_elsewhere, pane_without_tty, refused,
     users_outside_groups, with_nul, without_members,
@@ -96,87 +98,92 @@ impl SessionSection {
         }
     }
 
-    /// The rule, or the fault of the section. What can never match is added to `warnings`.
-    pub(super) fn compile(
-        self,
-        users: &UserDatabase,
-        warnings: &mut Vec<ConfigFault>,
-    ) -> Result<Rule, ConfigFault> {
+    /// The rule. Faults of the section, and what can never match, are added to `found`.
+    pub(super) fn compile(self, users: &UserDatabase, found: &mut Findings) -> Rule {
         let default = default_rule();
         let has_home = self.cwd.is_some();
         let (named_comms, named_programs) = (literals(self.comm.as_ref()), literals(self.program.as_ref()));
-        warnings.extend(self.owner.then(|| owner_elsewhere(self.mnt_ns.as_ref())).flatten());
-        let Ignore { cwd, conditions } = self.conditions().compiled(users, warnings)?;
+        found.warnings.extend(self.owner.then(|| owner_elsewhere(self.mnt_ns.as_ref())).flatten());
+        let Ignore { cwd, conditions } = self.conditions().compiled(users, found);
         let not_comm = (default.not_comm, self.not_comm, self.not_comm_only);
         let not_program = (default.not_program, self.not_program, self.not_program_only);
         let wrappers = (default.wrappers, self.wrappers, self.wrappers_only);
         let rule = Rule {
             home: if has_home { HomeRule::Prefix(cwd) } else { HomeRule::Cwd },
             conditions,
-            not_comm: extended("not_comm", not_comm, |globs| comms(globs, warnings))?,
-            not_program: extended("not_program", not_program, |globs| listed(globs, program_glob))?,
+            not_comm: extended("not_comm", not_comm, found, comms),
+            not_program: extended("not_program", not_program, found, |globs, found| {
+                listed(globs, program_glob, found)
+            }),
             // They are compared with the program as well, which may be longer than a comm.
-            wrappers: extended("wrappers", wrappers, |globs| listed(globs, name_glob))?,
+            wrappers: extended("wrappers", wrappers, found, |globs, found| listed(globs, name_glob, found)),
             owner: self.owner,
-            instances: self
-                .instances
-                .map_or(Ok(instances_default(has_home)), |how| spanned(how, instances))?,
-            min_age_ns: self.min_age.map_or(Ok(default.min_age_ns), |age| spanned(age, min_age))?,
-            name: self.name.map_or(Ok(default.name), |name| spanned(name, template))?,
+            instances: checked(self.instances, instances, found)
+                .unwrap_or_else(|| instances_default(has_home)),
+            min_age_ns: checked(self.min_age, min_age, found).unwrap_or(default.min_age_ns),
+            name: checked(self.name, template, found).unwrap_or(default.name),
         };
-        warnings.extend(refused(&named_comms, "not_comm", &rule.not_comm));
-        warnings.extend(refused(&named_programs, "not_program", &rule.not_program));
+        found.warnings.extend(refused(&named_comms, "not_comm", &rule.not_comm));
+        found.warnings.extend(refused(&named_programs, "not_program", &rule.not_program));
         for named in [&named_comms, &named_programs] {
-            warnings.extend(refused(named, "wrappers", &rule.wrappers));
+            found.warnings.extend(refused(named, "wrappers", &rule.wrappers));
         }
-        Ok(rule)
+        rule
     }
 }
 
 impl IgnoreSection {
-    /// What is ignored, or the fault of the section. A section without a condition would ignore everything and is a fault.
-    pub(super) fn compile(
-        section: Spanned<Self>,
-        users: &UserDatabase,
-        warnings: &mut Vec<ConfigFault>,
-    ) -> Result<Ignore, ConfigFault> {
+    /// What is ignored. Faults of the section are added to `found`.
+    pub(super) fn compile(section: Spanned<Self>, users: &UserDatabase, found: &mut Findings) -> Ignore {
         let span = section.span();
         let section = section.into_inner();
-        let Self { cwd, comm, program, exe, argv, .. } = &section;
-        let Self { tty, cgroup, unit, container, user, group, mux_socket, mnt_ns, .. } = &section;
-        let lists = [cwd, comm, program, exe, argv, cgroup, unit, container, user, group, mux_socket];
-        if tty.is_none() && mnt_ns.is_none() && lists.iter().all(|list| list.is_none()) {
+        if !section.has_condition() {
             let message = "[[ignore]] without a condition would ignore every process: write for instance \
                            program = [\"less\", \"tail\"]";
-            return Err(ConfigFault { span: Some(span), message: message.into() });
+            found.faults.push(ConfigFault { span: Some(span), message: message.into() });
         }
-        section.compiled(users, warnings)
+        section.compiled(users, found)
+    }
+
+    /// Whether anything is required of a process. A section without a condition would ignore everything.
+    pub(super) fn has_condition(&self) -> bool {
+        let Self { cwd, tty, comm, program, exe, argv, cgroup, .. } = self;
+        let Self { unit, container, user, group, mux_socket, mnt_ns, .. } = self;
+        let lists = [cwd, tty, comm, program, exe, argv, cgroup, unit, container, user, group, mux_socket];
+        mnt_ns.is_some() || lists.iter().any(|list| list.is_some())
     }
 
     /// The conditions that this section and a session rule have in common.
-    fn compiled(self, users: &UserDatabase, warnings: &mut Vec<ConfigFault>) -> Result<Ignore, ConfigFault> {
+    fn compiled(self, users: &UserDatabase, found: &mut Findings) -> Ignore {
         let user_span = self.user.as_ref().map(Spanned::span);
+        let faults = found.faults.len();
+        let warnings = &mut found.warnings;
         warnings.extend([&self.argv, &self.mux_socket].into_iter().flat_map(|it| with_nul(it.as_ref())));
         warnings.extend(never_programs(self.program.as_ref()));
         warnings.extend(never_units(self.unit.as_ref()));
         warnings.extend(unreported_executables(self.exe.as_ref()));
         warnings.extend(pane_without_tty(self.mux_socket.as_ref(), self.tty.as_ref()));
         let conditions = Conditions {
-            tty: terminal(self.tty)?,
-            mux_socket: each(self.mux_socket, |glob| Glob::path(glob).map(boxed))?,
-            mnt_ns: self.mnt_ns.map_or(Ok(MntNsRule::Any), |it| spanned(it, mount_namespace))?,
-            comm: comms(self.comm, warnings)?,
-            program: each(self.program, program_glob)?,
-            exe: each(self.exe, |glob| absolute_glob("exe", glob))?,
-            argv: each(self.argv, name_glob)?,
-            cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
-            unit: each(self.unit, |glob| slashless_glob("unit", "cgroup", glob))?,
-            container: each(self.container, |glob| slashless_glob("container", "cgroup", glob))?,
-            uids: each(self.user, |user| users.uid(user))?,
-            members: members(self.group, users, warnings)?,
+            tty: found.take(terminal(self.tty)).unwrap_or(TtyRule::Any),
+            mux_socket: each(self.mux_socket, |glob| Glob::path(glob).map(boxed), found),
+            mnt_ns: checked(self.mnt_ns, mount_namespace, found).unwrap_or_default(),
+            comm: {
+                let globs = self.comm.and_then(|globs| not_empty(globs, found));
+                comms(globs, found)
+            },
+            program: each(self.program, program_glob, found),
+            exe: each(self.exe, |glob| absolute_glob("exe", glob), found),
+            argv: each(self.argv, name_glob, found),
+            cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob), found),
+            unit: each(self.unit, |glob| slashless_glob("unit", "cgroup", glob), found),
+            container: each(self.container, |glob| slashless_glob("container", "cgroup", glob), found),
+            uids: each(self.user, |user| users.uid(user), found),
+            members: members(self.group, users, found),
         };
-        warnings.extend(user_span.and_then(|span| users_outside_groups(&conditions, span)));
-        Ok(Ignore { cwd: homes(self.cwd, warnings)?, conditions })
+        if found.faults.len() == faults {
+            found.warnings.extend(user_span.and_then(|span| users_outside_groups(&conditions, span)));
+        }
+        Ignore { cwd: homes(self.cwd, found), conditions }
     }
 }
 
@@ -203,74 +210,77 @@ fn instances(how: &str) -> Result<Instances, String> {
 fn extended(
     field: &str,
     (builtin, more, only): Lists,
-    compile: impl FnOnce(Option<Spanned<OneOrMore>>) -> Result<Vec<Box<dyn Pattern>>, ConfigFault>,
-) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
+    found: &mut Findings,
+    compile: impl FnOnce(Option<Spanned<OneOrMore>>, &mut Findings) -> Vec<Box<dyn Pattern>>,
+) -> Vec<Box<dyn Pattern>> {
     if let (Some(_), Some(only)) = (&more, &only) {
         let message = format!(
             "{field} adds to the built-in list and {field}_only replaces it, found both: leave one out"
         );
-        return Err(ConfigFault { span: Some(only.span()), message });
+        found.faults.push(ConfigFault { span: Some(only.span()), message });
     }
     match only {
-        Some(only) => compile(Some(only)),
-        None => Ok(builtin.into_iter().chain(compile(more)?).collect()),
+        Some(only) => compile(Some(only), found),
+        None => builtin.into_iter().chain(compile(more, found)).collect(),
     }
 }
 
 /// Compiles globs of comm, and warns about those that can never match.
-fn comms(
-    globs: Option<Spanned<OneOrMore>>,
-    warnings: &mut Vec<ConfigFault>,
-) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
-    let globs = globs.map(OneOrMore::strings).unwrap_or_default();
-    warnings.extend(globs.iter().filter_map(never_a_comm));
-    globs.into_iter().map(|glob| spanned(glob, name_glob)).collect()
+fn comms(globs: Option<Spanned<OneOrMore>>, found: &mut Findings) -> Vec<Box<dyn Pattern>> {
+    let placed = globs.as_ref().map(OneOrMore::placed).unwrap_or_default();
+    found.warnings.extend(placed.iter().filter_map(never_a_comm));
+    listed(globs, name_glob, found)
 }
 
 /// Compiles the globs of a list that may be empty.
-fn listed(
-    globs: Option<Spanned<OneOrMore>>,
-    compile: impl Fn(&str) -> Result<Box<dyn Pattern>, String>,
-) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
-    let globs = globs.map(OneOrMore::strings).unwrap_or_default();
-    globs.into_iter().map(|glob| spanned(glob, &compile)).collect()
+fn listed<T>(
+    values: Option<Spanned<OneOrMore>>,
+    compile: impl Fn(&str) -> Result<T, String>,
+    found: &mut Findings,
+) -> Vec<T> {
+    let values = values.map(OneOrMore::strings).unwrap_or_default();
+    values.into_iter().filter_map(|value| checked(Some(value), &compile, found)).collect()
 }
 
 /// The members of groups, and a warning about each group that has none.
 fn members(
     groups: Option<Spanned<OneOrMore>>,
     users: &UserDatabase,
-    warnings: &mut Vec<ConfigFault>,
-) -> Result<Option<Vec<u32>>, ConfigFault> {
-    let Some(groups) = groups else { return Ok(None) };
+    found: &mut Findings,
+) -> Option<Vec<u32>> {
+    let groups = groups?;
     let span = groups.span();
     let empty = RefCell::new(Vec::new());
-    let found = each(Some(groups), |group| {
-        let found = users.members(group)?;
-        if found.is_empty() {
+    let members = |group: &str| {
+        let members = users.members(group)?;
+        if members.is_empty() {
             empty.borrow_mut().push(group.to_owned());
         }
-        Ok(found)
-    })?;
-    warnings.extend(empty.into_inner().iter().map(|group| without_members(group, span.clone())));
-    let mut uids: Vec<u32> = found.into_iter().flatten().collect();
+        Ok(members)
+    };
+    let mut uids = each(Some(groups), members, found).concat();
+    found.warnings.extend(empty.into_inner().iter().map(|group| without_members(group, span.clone())));
     uids.sort_unstable();
     uids.dedup();
-    Ok(Some(uids))
+    Some(uids)
 }
 
 /// Compiles every value of a field. A field that is there must hold a value.
 fn each<T>(
     values: Option<Spanned<OneOrMore>>,
     compile: impl Fn(&str) -> Result<T, String>,
-) -> Result<Vec<T>, ConfigFault> {
-    let Some(values) = values else { return Ok(Vec::new()) };
-    let span = values.span();
-    let values = OneOrMore::strings(values);
-    if values.is_empty() {
-        return Err(empty_list(span));
+    found: &mut Findings,
+) -> Vec<T> {
+    let values = values.and_then(|values| not_empty(values, found));
+    listed(values, compile, found)
+}
+
+/// The field, which must hold a value.
+fn not_empty(values: Spanned<OneOrMore>, found: &mut Findings) -> Option<Spanned<OneOrMore>> {
+    match OneOrMore::placed(&values).is_empty() {
+        true => found.take(Err(empty_list(values.span()))),
+        false => Some(values),
     }
-    values.into_iter().map(|value| spanned(value, &compile)).collect()
 }
 
 fn absolute_glob(field: &str, glob: &str) -> Result<Box<dyn Pattern>, String> {
@@ -283,13 +293,15 @@ fn absolute_glob(field: &str, glob: &str) -> Result<Box<dyn Pattern>, String> {
     }
 }
 
-/// Compiles one value; a fault is reported at its place.
-fn spanned<T>(
-    value: Spanned<String>,
-    compile: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, ConfigFault> {
-    let span = value.span();
-    compile(value.get_ref()).map_err(|message| ConfigFault { span: Some(span), message })
+/// Checks one value; a fault is reported at its place.
+fn checked<T>(
+    value: Option<Spanned<String>>,
+    check: impl FnOnce(&str) -> Result<T, String>,
+    found: &mut Findings,
+) -> Option<T> {
+    let value = value?;
+    let span = Some(value.span());
+    found.take(check(value.get_ref()).map_err(|message| ConfigFault { span, message }))
 }
 
 fn name_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
@@ -312,16 +324,13 @@ fn slashless_glob(field: &str, path_field: &str, glob: &str) -> Result<Box<dyn P
 }
 
 /// Compiles patterns of directories, and warns about those whose file system does not answer.
-fn homes(
-    values: Option<Spanned<OneOrMore>>,
-    warnings: &mut Vec<ConfigFault>,
-) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
+fn homes(values: Option<Spanned<OneOrMore>>, found: &mut Findings) -> Vec<Box<dyn Pattern>> {
     let span = values.as_ref().map(Spanned::span);
     let unresolved = RefCell::new(Vec::new());
-    let compiled = each(values, |glob| home(glob, &unresolved))?;
+    let compiled = each(values, |glob| home(glob, &unresolved), found);
     let unresolved = unresolved.into_inner().into_iter();
-    warnings.extend(unresolved.map(|message| ConfigFault { span: span.clone(), message }));
-    Ok(compiled)
+    found.warnings.extend(unresolved.map(|message| ConfigFault { span: span.clone(), message }));
+    compiled
 }
 
 fn home(glob: &str, unresolved: &RefCell<Vec<String>>) -> Result<Box<dyn Pattern>, String> {

@@ -1,6 +1,7 @@
 //! Facts of the configuration file.
 
 mod bounds;
+mod errors;
 mod guide;
 mod labels;
 mod metrics;
