@@ -23,6 +23,11 @@ impl Cell {
         Self { text: text.into(), style: Style::new() }
     }
 
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The same text, with a style.
     pub fn styled(self, style: Style) -> Self {
         Self { style, ..self }
@@ -93,16 +98,28 @@ impl Table {
     /// The lines. If `width` is given, columns are cut as [`Table::shortened`] says, and then each line is cut to `width`
     /// cells. The last column is not padded.
     pub fn lines(&self, width: Option<usize>) -> impl Iterator<Item = String> + '_ {
-        let mut widths: Vec<usize> = (0..self.aligns.len())
-            .map(|column| {
-                self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.width()).max()
-            })
-            .map(|widest| widest.unwrap_or(0))
-            .collect();
+        let mut widths = self.widest();
         if let Some(width) = width {
             self.shorten(&mut widths, width);
         }
         self.rows.iter().map(move |row| self.line(row, &widths, width.unwrap_or(usize::MAX)))
+    }
+
+    /// The cells of a line in which every column is as narrow as it may be.
+    pub fn width_min(&self) -> usize {
+        let columns = self.widest().into_iter().zip(&self.flexible);
+        let widths =
+            columns.map(|(wide, flexible)| flexible.map_or(wide, |flexible| wide.min(flexible.width_min)));
+        widths.sum::<usize>() + GAP * self.aligns.len().saturating_sub(1)
+    }
+
+    /// The cells of the widest text of each column.
+    fn widest(&self) -> Vec<usize> {
+        let columns = 0..self.aligns.len();
+        let widest = columns.map(|column| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.width()).max()
+        });
+        widest.map(|widest| widest.unwrap_or(0)).collect()
     }
 
     /// Makes the widest flexible columns narrower until a line has at most `room` cells, as far as they may be.

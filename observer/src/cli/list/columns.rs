@@ -14,7 +14,7 @@ use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::{Align, Cell, Shorten, Table};
 use crate::text::time::{age_s, span};
 
-/// Cells to which names may be cut in `--long`.
+/// Cells to which names and paths may be cut in `--long`.
 const LONG_NAME_WIDTH: usize = 24;
 
 /// The text for a line of a terminal.
@@ -72,7 +72,7 @@ pub(super) const LONG_COLUMNS: &[Column] = {
 };
 
 impl Column {
-    fn header(self) -> (&'static str, Align) {
+    pub(super) fn header(self) -> (&'static str, Align) {
         match self {
             Self::Name => ("NAME", Align::Left),
             Self::Pid => ("PID", Align::Right),
@@ -96,7 +96,7 @@ impl Column {
         }
     }
 
-    fn cell(self, session: &SessionJson<'_>) -> Cell {
+    pub(super) fn cell(self, session: &SessionJson<'_>) -> Cell {
         let primary = &session.primary;
         match self {
             Self::Name => Cell::new(shown(&session.name)).styled(STRONG),
@@ -137,15 +137,16 @@ fn labels(session: &SessionJson<'_>) -> String {
 pub(super) fn table(columns: &[Column], sessions: &[&SessionJson<'_>]) -> Table {
     let headers: Vec<_> = columns.iter().map(|column| column.header()).collect();
     let is_long = columns.contains(&Column::Cwd);
+    let least = |width| if is_long { LONG_NAME_WIDTH } else { width };
     let mut table = Table::new(&headers)
-        .shortened("NAME", Shorten::Middle, if is_long { LONG_NAME_WIDTH } else { 8 })
+        .shortened("NAME", Shorten::Middle, least(8))
         .shortened("STATE", Shorten::End, 8)
         .shortened("TTY", Shorten::Middle, 7)
         .shortened("PANE", Shorten::Middle, 7)
         .shortened("USER", Shorten::Middle, 8)
-        .shortened("PROGRAM", Shorten::Middle, 7)
-        .shortened("HOME", Shorten::Middle, 10)
-        .shortened("CWD", Shorten::Middle, 10)
+        .shortened("PROGRAM", Shorten::Middle, least(7))
+        .shortened("HOME", Shorten::Middle, least(10))
+        .shortened("CWD", Shorten::Middle, least(10))
         .shortened("UNIT", Shorten::Middle, 10)
         .shortened("CONTAINER", Shorten::End, 12)
         .shortened("LABELS", Shorten::End, 10);

@@ -1,6 +1,7 @@
 //! `observer list`
 
 mod columns;
+mod details;
 
 use std::path::Path;
 
@@ -104,7 +105,11 @@ impl ListArgs {
                 _ => true,
             };
             let columns: Vec<Column> = columns.iter().copied().filter(is_shown).collect();
-            term::print_table(&table(&columns, &sessions))?;
+            let table = table(&columns, &sessions);
+            match term::width().filter(|&width| self.long && table.width_min() > width) {
+                Some(width) => term::print_lines(details::lines(&columns, &sessions, width))?,
+                None => term::print_table(&table)?,
+            }
         }
         if !answer.head.certain {
             anstream::eprintln!(

@@ -94,6 +94,51 @@ fn a_line_fits_the_terminal_and_the_pid_is_whole() {
 }
 
 #[test]
+fn a_terminal_that_is_too_narrow_for_long_has_the_line_of_list_and_the_rest_below() {
+    let text = |text: &str| Text::from(text.as_bytes().to_vec());
+    let mut session = wide(b"alpha", SessionState::Live);
+    (session.foreign, session.roots, session.primary.stopped) = (None, 1, false);
+    session.primary.cwd = Some(text(&format!("/srv/agents/alpha/{}src", "deep/".repeat(20))));
+    session.primary.unit = Some(text("session-3.scope"));
+    session.primary.key = "7f3e90ab-4194304-1a2b3c4d5e".into();
+    session.starts = vec!["2026-01-01T00:00:00Z".into(); 2];
+    session.cost = Some(CostJson {
+        cpu_ms: 420,
+        max_rss_bytes: Some(3 << 20),
+        processes: Some(4),
+        ..CostJson::default()
+    });
+    let columns: Vec<Column> = LONG_COLUMNS
+        .iter()
+        .copied()
+        .filter(|column| !matches!(column, Column::Ended | Column::Labels | Column::Container))
+        .collect();
+    let lines = |width| -> Vec<String> {
+        let lines = details::lines(&columns, &[&session, &session], width);
+        lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
+    };
+    assert_eq!(
+        lines(80)[..5],
+        [
+            "NAME       PID  STATE  TTY                UP  PROGRAM  HOME",
+            "alpha  4194304  live   pts/1048575  999d 23h  alpha    /srv/agents/alpha",
+            "    user root  starts 2  cpu 0.42s  memory 3 MiB  born 4",
+            "    cwd /srv/agents/alpha/deep/deep/deep/de…ep/deep/deep/deep/deep/deep/deep/src",
+            "    unit session-3.scope  key 7f3e90ab-4194304-1a2b3c4d5e",
+        ]
+    );
+    assert_eq!(lines(80).len(), 9);
+    for width in 40..200 {
+        assert!(lines(width).iter().all(|line| line.width() <= width), "{width}: {:#?}", lines(width));
+    }
+    let table = table(&columns, &[&session]);
+    let shown = table.lines(Some(table.width_min())).nth(1).unwrap();
+    let shown = anstream::adapter::strip_str(&shown).to_string();
+    assert!(shown.contains(" alpha ") && shown.contains(" /srv/agents/alpha "), "{shown}");
+    assert!(table.width_min() > 150 && shown.ends_with("1a2b3c4d5e"), "{shown}");
+}
+
+#[test]
 fn an_ended_session_says_how_long_ago_that_was() {
     let ended = SessionJson { since: seconds_ago(3_630), ..wide(b"alpha", SessionState::Ended) };
     let lines = lines(COLUMNS, &ended, None);
