@@ -28,7 +28,7 @@ use crate::text::bytes::{to_json, to_line};
 /// the group observer.
 #[derive(Args)]
 pub struct HistoryArgs {
-    /// Only this session's name, or the absolute path of its home
+    /// Only this session's name, or its home: an absolute path, `.` or a path that begins with `./` or `../`
     #[arg(value_name = "NAME|HOME")]
     session: Option<OsString>,
     /// No earlier: a span before now (24h, 7d), a date, or an RFC 3339 moment
@@ -79,14 +79,20 @@ impl HistoryArgs {
         }
         let form = Form { json: self.json, forced: self.forced, width };
         let output = Output { out, err, form };
+        let session = self.session.as_ref().map(|session| home::absolute(session.as_bytes())).transpose()?;
         match self.past.source()? {
-            PastSource::Mirror => self.print_mirrored(output),
-            PastSource::Journal => self.print_local(socket, output),
+            PastSource::Mirror => self.print_mirrored(session.as_deref(), output),
+            PastSource::Journal => self.print_local(socket, session.as_deref(), output),
         }
     }
 
-    /// History of this machine, from its journal.
-    fn print_local(&self, socket: &Path, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
+    /// History of this machine, or of `session` on it, from its journal.
+    fn print_local(
+        &self,
+        socket: &Path,
+        session: Option<&[u8]>,
+        output: Output<'_, impl Write, impl Write>,
+    ) -> anyhow::Result<Exit> {
         let found = self.past.places.journal(socket)?;
         if let Some(why) = found.why {
             let path = to_line(found.path.as_os_str().as_encoded_bytes());
@@ -99,18 +105,17 @@ impl HistoryArgs {
             ..EntryFilter::default()
         };
         let history = LocalHistory::new(JournalReader::open(&found.path)?, filter);
-        history.print(
-            self.session.as_ref().map(|session| session.as_bytes()),
-            output.form,
-            output.out,
-            output.err,
-        )
+        history.print(session, output.form, output.out, output.err)
     }
 
     /// History of all hosts or one, from the mirror. A name may belong to several homes there.
-    fn print_mirrored(&self, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
+    fn print_mirrored(
+        &self,
+        session: Option<&[u8]>,
+        output: Output<'_, impl Write, impl Write>,
+    ) -> anyhow::Result<Exit> {
         let text = |bytes: &[u8]| to_json(bytes).into_owned();
-        let (home, name) = match self.session.as_ref().map(|session| session.as_bytes()) {
+        let (home, name) = match session {
             Some(home) if home.starts_with(b"/") => (Some(text(home::plain(home))), None),
             name => (None, name.map(text)),
         };

@@ -515,3 +515,26 @@ fn control_characters_of_names_do_not_reach_the_terminal() {
     let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
     assert!(plain.lines().all(|line| line.chars().count() <= 40), "{plain}");
 }
+
+#[test]
+fn a_home_is_named_from_the_working_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+    let live = r#","comm":"claude","state":"live","roots":1"#;
+    let at = |path: &Path| path.to_str().unwrap().to_owned();
+    journal(
+        dir.path(),
+        vec![
+            entry(0, "session_started", &at(&here), live),
+            entry(1, "session_started", &at(&here.join("src")), live),
+            entry(2, "session_started", "/srv/alpha", live),
+        ],
+    );
+    for (typed, session) in [(".", &here), ("./src", &here.join("src"))] {
+        let (exit, out, err) = history(dir.path(), &[typed]);
+        let name = session.file_name().unwrap().to_str().unwrap();
+        assert_eq!((exit, err.as_str()), (Exit::Found, ""), "{typed}");
+        assert_eq!(out.lines().count(), 2, "{out}");
+        assert!(out.contains(&format!(" {name} ")), "{typed}: {out}");
+    }
+}
