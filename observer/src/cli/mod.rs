@@ -30,6 +30,7 @@ mod reload;
 mod rules;
 mod run;
 mod schema;
+mod several;
 pub mod signal;
 mod status;
 mod term;

@@ -42,13 +42,18 @@ impl PidArgs {
 
 /// Says on standard error which other processes could be meant.
 fn warn_of_others(session: &SessionJson<'_>) {
-    anstream::eprintln!(
-        "observer: {} processes stand in {}: this one is its session; the others:",
-        session.roots,
-        to_line(session.home.as_bytes())
+    let width = term::error_width();
+    let (before, after) = (
+        format!("observer: {} processes stand in ", session.roots),
+        ": this one is its session; the others:",
     );
+    let home = to_line(session.home.as_bytes());
+    anstream::eprintln!("{before}{}{after}", term::fitted(&home, before.len() + after.len(), width));
     for OtherJson { pid, program, tty, .. } in &session.others {
         let tty = tty.as_ref().map_or("no terminal".into(), |tty| to_line(tty.as_bytes()));
-        anstream::eprintln!("  {pid}  {}  {tty}", to_line(program.as_bytes()));
+        let before = format!("  {pid}  ");
+        let program = to_line(program.as_bytes());
+        let program = term::fitted(&program, before.len() + tty.len() + 2, width);
+        anstream::eprintln!("{before}{program}  {tty}");
     }
 }

@@ -1,13 +1,17 @@
 //! Standard output: lines, styles where it is a terminal, and the end of a program whose output is no longer read.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::text::table::Table;
+use crate::text::table::{Table, cut_middle};
 
 /// Cells of the narrowest lines to which text is wrapped.
 const NARROWEST_COLUMNS: usize = 40;
+
+/// Cells to which a name is cut at most, however narrow the terminal is.
+const FITTED_MIN: usize = 24;
 
 /// Writes lines. Styles are removed where standard output is not a terminal or NO_COLOR is set.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
@@ -45,6 +49,23 @@ pub fn width() -> Option<usize> {
         return None;
     }
     terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0))
+}
+
+/// Cells of a line of standard error; `None` if that is not a terminal.
+pub fn error_width() -> Option<usize> {
+    let err = io::stderr();
+    if !err.is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(&err).map(|(width, _)| usize::from(width.0))
+}
+
+/// `text`, cut in its middle where it does not fit into a line of `width` cells that has `beside` cells of other text.
+pub fn fitted(text: &str, beside: usize, width: Option<usize>) -> Cow<'_, str> {
+    match width {
+        Some(width) => cut_middle(text, width.saturating_sub(beside).max(FITTED_MIN)),
+        None => text.into(),
+    }
 }
 
 /// Cells of a line of wrapped text: at most `max`, and at most those of the terminal, as far as that is of use.

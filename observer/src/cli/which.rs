@@ -11,7 +11,7 @@ use super::naming::{
     choose, choose_anywhere, home_with_numbers, is_called, is_named, is_one_life, name_without_number,
     split_namespace,
 };
-use super::{home, user};
+use super::{home, several, term, user};
 use crate::api::answer::{ListAnswer, NamesakeJson};
 use crate::api::doubt::UndecidedJson;
 use crate::api::key::LifeKey;
@@ -132,7 +132,9 @@ impl Which {
                 Found::None
             }
             NameAnswer::Several(sessions) => {
-                say_several(&sessions, &wanted);
+                several::lines(&sessions, &wanted, term::error_width()).iter().for_each(|line| {
+                    anstream::eprintln!("{line}");
+                });
                 Found::Several
             }
         })
@@ -327,37 +329,6 @@ fn say_unknown_owner(session: &SessionJson<'_>) {
         user::shown(uid),
         user::shown(uid)
     );
-}
-
-/// Says on standard error which sessions are called `wanted`, and how to choose one.
-fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
-    let are_foreign = sessions.iter().all(|session| is_foreign(session));
-    let has_another = |session: &SessionJson<'_>, of_user: bool| {
-        let is_beside = |other: &&&SessionJson<'_>| {
-            other.home == session.home
-                && other.home_mnt_ns == session.home_mnt_ns
-                && (other.primary.uid == session.primary.uid) == of_user
-        };
-        sessions.iter().filter(is_beside).count() > usize::from(of_user)
-    };
-    let need_user = are_foreign || sessions.iter().any(|session| has_another(session, false));
-    let (count, verb) = match sessions.len() {
-        1 => ("1 session".to_owned(), "is"),
-        count => (format!("{count} sessions"), "are"),
-    };
-    let problem = if are_foreign { ", and not of the owner of the home" } else { "" };
-    let by = if need_user { "its home and --user" } else { "its home" };
-    anstream::eprintln!("observer: {count} {verb} called {}{problem}; name one by {by}:", to_line(wanted));
-    for session in sessions {
-        let note = match session.foreign {
-            Some(true) => "  (foreign)",
-            Some(false) | None => "",
-        };
-        let home = home_with_numbers(session, has_another(session, true));
-        let user =
-            if need_user { format!("  --user {}", user::shown(session.primary.uid)) } else { String::new() };
-        anstream::eprintln!("  {home}{user}{note}");
-    }
 }
 
 #[cfg(test)]
