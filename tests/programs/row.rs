@@ -73,6 +73,8 @@ pub(crate) enum After {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Tmux(After),
+    /// A tmux around the row's own.
+    OuterTmux(After),
     Screen(After),
     Dtach(After),
     No,
@@ -116,6 +118,7 @@ impl Run<'_> {
         let server = match self.row.server {
             Server::No => return,
             Server::Tmux(after) => ("tmux", after),
+            Server::OuterTmux(after) => ("the outer tmux", after),
             Server::Screen(after) => ("screen", after),
             Server::Dtach(after) => ("dtach", after),
         };

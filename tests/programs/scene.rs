@@ -22,6 +22,8 @@ use crate::witness;
 const VIM: &str = "vim -Nu NONE -n notes";
 /// Starts the row's tmux in the foreground, with the command that follows.
 const TMUX: &str = "tmux -L row -f /dev/null new-session";
+/// Starts another tmux in the foreground, with the command that follows.
+const OUTER: &str = "tmux -L outer -f /dev/null new-session";
 /// Starts a shell in the row's tmux, and types the words that follow.
 const TYPED: &str = "{tmux} 'bash --norc' \\; send-keys";
 /// Starts the row's screen in the foreground.
@@ -74,6 +76,7 @@ impl Scene {
             let dtach = format!("dtach -c {}/dtach -z", dir.display());
             let text = text
                 .replace("{typed}", TYPED)
+                .replace("{outer}", OUTER)
                 .replace("{tmux}", TMUX)
                 .replace("{screen}", SCREEN)
                 .replace("{dtach}", &dtach);
@@ -139,22 +142,24 @@ impl Scene {
 
     /// A variable of tmux's only pane; a terminal without its `/dev/`.
     pub(crate) fn tmux_pane(&self, format: &str) -> Option<String> {
-        let answer = CommandResult::of(self.tmux(&["list-panes", "-a", "-F", format]).env_remove("TMUX"));
+        let words = ["list-panes", "-a", "-F", format];
+        let answer = CommandResult::of(self.tmux("row", &words).env_remove("TMUX"));
         let line = answer.text().lines().next()?;
         Some(line.strip_prefix("/dev/").unwrap_or(line).to_owned())
     }
 
-    fn tmux(&self, words: &[&str]) -> Command {
+    fn tmux(&self, server: &str, words: &[&str]) -> Command {
         let mut command = Command::new("tmux");
         environment(&mut command, &self.fixture.dir());
-        command.args(["-L", "row"]).args(words);
+        command.args(["-L", server]).args(words);
         command
     }
 
     /// Ends the server of the row's multiplexer.
     pub(crate) fn kill_server(&self, name: &str) {
         match name {
-            "tmux" => run(&mut self.tmux(&["kill-server"])),
+            "tmux" => run(&mut self.tmux("row", &["kill-server"])),
+            "the outer tmux" => run(&mut self.tmux("outer", &["kill-server"])),
             "screen" => {
                 let mut command = Command::new("screen");
                 environment(&mut command, &self.fixture.dir());

@@ -1,7 +1,7 @@
 //! The table: one test a row, each with the answers that a person expects.
 //!
 //! The command line is run by `sh -c` in a new home, on a terminal of the test. `{vim}` is `vim -Nu NONE -n notes`; `{tmux}`,
-//! `{screen}` and `{dtach}` start the row's multiplexer, `{typed}` a tmux with a shell into which the rest is typed. `home/` has
+//! `{screen}` and `{dtach}` start the row's multiplexer, `{outer}` another tmux around it, `{typed}` a tmux with a shell into which the rest is typed. `home/` has
 //! the files of a home.
 //!
 //! - **right process**: its command line, as /proc has it; `*` is anything. Of a chain of matches, the innermost.
@@ -67,6 +67,8 @@ rows! {
 
     script_of_a_shell:          "./start.sh"                                            => "{vim}",                "vim",     Outer, No,     Ends,     No;
     shell_with_a_script:        "sh start.sh"                                           => "{vim}",                "vim",     Outer, No,     Ends,     No;
+    script_of_bash_by_env:      "./bash.sh"                                             => "{vim}",                "vim",     Outer, No,     Ends,     No;
+    script_without_a_shebang:   "bash -c './plain; true'"                               => "{vim}",                "vim",     Outer, No,     Ends,     No;
     login_shell_with_a_command: "bash -lc '{vim}; true'"                                => "{vim}",                "vim",     Outer, No,     Ends,     No;
     program_typed_into_a_shell: "{typed} ipython Enter"                                 => "*python* */ipython",   "ipython", Pane,  Tmux,   Live,     Tmux(Ends);
 
@@ -81,6 +83,9 @@ rows! {
     screen_in_tmux:             "{tmux} '{screen} {vim}'"                               => "{vim}",                "vim",     Inner, Screen, Live,     Tmux(Live);
     dtach_in_tmux:              "{tmux} '{dtach} {vim}'"                                => "{vim}",                "vim",     Inner, Stale, Live,     Tmux(Live);
     tmux_in_screen:             "{screen} {tmux} '{vim}'"                               => "{vim}",                "vim",     Pane,  Tmux,   Live,     Screen(Live);
+    tmux_in_tmux:               "{outer} 'env -u TMUX {tmux} \"{vim}\"'"                => "{vim}",                "vim",     Pane,  Tmux,   Live,     OuterTmux(Live);
+    dtach_in_screen:            "{screen} {dtach} {vim}"                                => "{vim}",                "vim",     Inner, Stale, Live,     Screen(Live);
+    tmux_in_dtach:              "{dtach} {tmux} '{vim}'"                                => "{vim}",                "vim",     Pane,  Tmux,   Live,     Dtach(Live);
 
     started_by_a_dead_program:  "{typed} 'python3 successor.py' Enter"                  => "python3 tool.py",      "tool",    Pane,  Tmux,   Live,     Tmux(Detached);
     tmux_of_a_dead_program:     "python3 server.py"                                     => "{vim}",                "vim",     Pane,  Tmux,   Live,     Tmux(Ends);
