@@ -11,7 +11,7 @@ use crate::text::glob::Glob;
 
 /// Programs that are never a session unless a rule has its own list: shells, multiplexers and login programs. Where a
 /// process has such a comm, it is never a session either.
-pub(super) const NOT_PROGRAM_DEFAULT: [&str; 38] = [
+pub(super) const NOT_PROGRAM_DEFAULT: [&str; 39] = [
     // shells
     "sh",
     "bash",
@@ -54,6 +54,8 @@ pub(super) const NOT_PROGRAM_DEFAULT: [&str; 38] = [
     "mosh-client",
     "dropbear",
     "autossh",
+    // copies of this program elsewhere; the one that runs is ignored by its path
+    "observer",
 ];
 
 /// comms that such programs give themselves.

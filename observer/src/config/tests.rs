@@ -46,12 +46,12 @@ fn without_a_file_one_rule_holds() {
     }
     assert!(!rule.not_comm.iter().chain(&rule.wrappers).any(|glob| glob.is_match(b"claude")));
     assert_eq!(config.env, ["TMUX_PANE", "TMUX", "STY", "WINDOW"]);
-    for shell in ["bash", "tmux", "sshd-session"] {
+    for shell in ["bash", "tmux", "sshd-session", "observer"] {
         assert!(rule.not_program.iter().any(|glob| glob.is_match(shell.as_bytes())), "{shell}");
     }
     assert_eq!(
         (rule.not_comm.len(), rule.not_program.len(), rule.wrappers.len()),
-        (42, 38, 50),
+        (43, 39, 50),
         "every default glob compiles"
     );
 }
@@ -357,10 +357,10 @@ fn a_list_adds_to_the_built_in_one() {
             assert!(globs.iter().any(|glob| glob.is_match(name.as_bytes())), "{name}");
         }
     }
-    assert_eq!((rule.not_comm.len(), rule.wrappers.len()), (43, 51));
+    assert_eq!((rule.not_comm.len(), rule.wrappers.len()), (44, 51));
     let rule = &parse("[[session]]\nnot_program = \"view*\"").unwrap().rules[0];
     assert!(rule.not_program.iter().any(|glob| glob.is_match(b"viewer")));
-    assert_eq!((rule.not_comm.len(), rule.not_program.len()), (42, 39));
+    assert_eq!((rule.not_comm.len(), rule.not_program.len()), (43, 40));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Without a configuration, a program that runs on a pty for a second is a session named after its directory.
 
-use std::process::Child;
+use std::process::{Child, Command};
 
 use observer_harness::Verb;
+use observer_harness::daemon::product;
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Daemon, Fixture, Pty, Puppet, Watch, text};
+use observer_harness::{Daemon, Fixture, Options, Pty, Puppet, Watch, text};
 use serde_json::Value;
 
 #[test]
@@ -88,8 +89,10 @@ impl Drop for Running {
 
 #[test]
 fn observers_own_commands_are_no_sessions_on_terminals_of_their_own() {
-    let (daemon, fixture, pty) = (Daemon::shared(), Fixture::new(), Pty::open());
-    let watch = Watch::sessions(daemon);
+    let config = "[[session]]\ntty = \"pts/*\"\nnot_comm_only = []\nnot_program_only = []\n";
+    let daemon = Daemon::start(&Options { config: Some(config.into()), ..Options::default() });
+    let (fixture, pty) = (Fixture::new(), Pty::open());
+    let watch = Watch::sessions(&daemon);
     let cast = |name: &str, pty| {
         let options = PuppetOptions { dir: Some(fixture.mkdir(name)), pty: Some(pty), ..Default::default() };
         let puppet = fixture.cast(&options);
@@ -127,4 +130,27 @@ fn observers_own_commands_are_no_sessions_on_terminals_of_their_own() {
         assert_eq!(watch.count(|frame| frame.pid() == Some(pid)), 0, "it never was a session");
     }
     drop((agent, later));
+}
+
+#[test]
+fn a_copy_of_observer_elsewhere_is_no_session() {
+    let (daemon, fixture, pty) = (Daemon::shared(), Fixture::new(), Pty::open());
+    let copy = fixture.mkdir("bin").join("observer");
+    std::fs::copy(product(), &copy).expect("copy the product");
+    let watch = Watch::sessions(daemon);
+    let mut command = Command::new(&copy);
+    command.args(["watch", "--socket"]).arg(daemon.socket()).current_dir(fixture.mkdir("copy"));
+    pty.control(&mut command);
+    let mut running = Running(command.spawn().expect("start the copy"));
+    // This program begins later, so the copy has run for longer than `min_age` when its session is published.
+    let (dir, other) = (Some(fixture.mkdir("later")), Pty::open());
+    let later = fixture.cast(&PuppetOptions { dir, pty: Some(&other), ..Default::default() });
+    watch.wait_for("its session", |frame| frame.is("session_started", later.pid));
+    let pid = running.0.id();
+    assert!(matches!(running.0.try_wait(), Ok(None)), "it still runs");
+    let explained = daemon.observer(&["explain", "--json", &pid.to_string()]).json();
+    assert_eq!(explained.pointer("/process/program"), Some(&"observer".into()), "{explained:#}");
+    assert_eq!(explained.get("position"), Some(&"not_admitted".into()), "{explained:#}");
+    assert_eq!(explained.get("ignored_by"), Some(&Value::Null), "it is not the daemon's own file");
+    assert_eq!(watch.count(|frame| frame.pid() == Some(pid)), 0, "it never was a session");
 }
