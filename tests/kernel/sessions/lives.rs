@@ -2,12 +2,12 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
-use observer_harness::{Pty, eventually, protocol, skip, text, watch};
+use observer_harness::{Pty, Puppet, eventually, protocol, skip, text, watch};
 use serde_json::Value;
 
 use crate::Scene;
@@ -265,6 +265,7 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_
     });
     scene.assert_session(end, &walker, "live");
     scene.assert_none(&home);
+    assert_listed_while_it_walks(&scene, &mut walker, end, &[&prefix, Path::new(&count)]);
     let of = |history: &[Value], kind: &str, pid: u32| {
         history.iter().filter(|entry| entry["kind"] == kind && entry["pid"] == pid).count() as u64
     };
@@ -287,6 +288,33 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_
     let most = most.expect("it left its home");
     assert!(most <= 10, "{most} entries in one second, {} in {:?}", changes.len(), began.elapsed());
     assert_eq!((scene.daemon.drops(), scene.daemon.dropped()), (0, 0));
+}
+
+/// Asserts that every answer of `list` has the one session of the walker, at its home, while it walks through the directories
+/// that `walk` names: 100,000 times, and again until some questions were asked and answered meanwhile.
+#[track_caller]
+fn assert_listed_while_it_walks(scene: &Scene, walker: &mut Puppet, home: &Path, walk: &[&Path; 2]) {
+    const ANSWERS: usize = 3;
+    const WALKS_MAX: usize = 50;
+    let [prefix, count] = walk.map(|word| word.as_os_str().as_bytes());
+    let mut answers = 0;
+    for _ in 0..WALKS_MAX {
+        walker.request(Verb::Walks, &[prefix, count, b"100000"]);
+        while walker.is_silent() {
+            let rows = scene.daemon.list();
+            let [row] = &rows[..] else { panic!("one process is one session: {rows:#?}") };
+            assert_eq!(text::u64_any(row, "pid"), Some(walker.pid.into()), "{row:#}");
+            assert_eq!(row["home"].as_str(), home.to_str(), "it stays nowhere else: {row:#}");
+            assert!(["live", "left"].contains(&row["state"].as_str().unwrap_or_default()), "{row:#}");
+            answers += usize::from(walker.is_silent());
+        }
+        walker.answer(Verb::Walks).expect("it walks to the end");
+        if answers >= ANSWERS {
+            break;
+        }
+    }
+    assert!(answers >= ANSWERS, "{answers} questions were answered while it walked");
+    scene.assert_session(home, walker, "live");
 }
 
 #[test]
