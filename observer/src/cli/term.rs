@@ -11,7 +11,7 @@ use crate::text::table::{Table, cut_middle};
 const NARROWEST_COLUMNS: usize = 40;
 
 /// Cells to which a name is cut at most, however narrow the terminal is.
-const FITTED_MIN: usize = 24;
+const FITTED_CELLS: usize = 24;
 
 /// Writes lines. Styles are removed where standard output is not a terminal or NO_COLOR is set.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
@@ -63,7 +63,7 @@ pub fn error_width() -> Option<usize> {
 /// `text`, cut in its middle where it does not fit into a line of `width` cells that has `beside` cells of other text.
 pub fn fitted(text: &str, beside: usize, width: Option<usize>) -> Cow<'_, str> {
     match width {
-        Some(width) => cut_middle(text, width.saturating_sub(beside).max(FITTED_MIN)),
+        Some(width) => cut_middle(text, width.saturating_sub(beside).max(FITTED_CELLS)),
         None => text.into(),
     }
 }

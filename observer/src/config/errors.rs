@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::fault::ConfigFault;
-use super::place;
+use super::fault::{ConfigFault, place};
 use crate::text::bytes::to_line;
 
 /// Faults of one configuration that are reported.

@@ -111,3 +111,11 @@ pub fn absolute(field: &str, path: Spanned<PathBuf>) -> Result<PathBuf, ConfigFa
     }
     Ok(path.into_inner())
 }
+
+/// Line and column, both from 1, columns in characters.
+pub fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}

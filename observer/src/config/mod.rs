@@ -30,18 +30,11 @@ use serde::Deserialize;
 
 use self::fault::{ConfigFault, Findings, absolute, variable};
 use crate::socket::metrics_address::MetricsAddress;
-use crate::text::bytes::{to_line, to_one_line};
-use crate::text::table::cut;
 
 /// Environment variables that are kept where the configuration names none: those in which a multiplexer identifies itself.
 const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];
 /// Bytes of the largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Cells of a line of the file in a message, and of a value that the parser quotes.
-const LINE_CELLS_MAX: usize = 100;
-/// Cells of what the parser says.
-const PROBLEM_CELLS_MAX: usize = 800;
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -148,7 +141,8 @@ impl Config {
     /// Parses and checks `text`, which was read from `path`.
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
         let mut found = Findings::default();
-        let config = decode::decode(text, &mut found.faults).map(|file| Self::check(file, text, &mut found));
+        let config =
+            decode::decode(text, &mut found.faults).map(|file: File| Self::check(file, text, &mut found));
         let Findings { faults, warnings } = found;
         match (ConfigErrors::of_faults(faults, text, path), config) {
             (None, Some(config)) => {
@@ -221,43 +215,6 @@ fn with_user_names(mut rules: Vec<Rule>, users: &users::UserDatabase) -> Vec<Rul
     rules
 }
 
-/// The fault that the TOML parser found, with the line. Neither is shown where it could contain a password.
-fn syntax_fault(text: &str, error: &toml::de::Error) -> ConfigFault {
-    let offset = error.span().map_or(0, |span| span.start);
-    let (line, problem) = (line_at(text, offset), shortened(error.message().trim_end()));
-    let (before, _) = text.split_at_checked(offset).unwrap_or((text, ""));
-    if let Some(name) = ["session", "ignore"].into_iter().find(|name| line == format!("[{name}]")) {
-        let message = format!("there may be several of these: write [[{name}]]");
-        return ConfigFault { span: error.span(), message };
-    }
-    let section = before.lines().rfind(|line| line.trim_start().starts_with('[')).unwrap_or_default();
-    let secret = section.contains("mirror")
-        || ["mirror", "database", "password"].iter().any(|word| line.contains(word));
-    let message = match (secret, problem.contains('"')) {
-        (false, _) => {
-            format!("{problem}; correct this line: {}", cut(&to_line(line.as_bytes()), LINE_CELLS_MAX))
-        }
-        (true, false) => format!("{problem}; correct this line"),
-        (true, true) => {
-            "this is not what belongs here; correct this line: docs/mirror.md has [mirror]".into()
-        }
-    };
-    ConfigFault { span: error.span(), message }
-}
-
-/// The parser's message as one line. What it quotes of the text is cut, and so is the whole.
-fn shortened(message: &str) -> String {
-    const MARKS: [char; 3] = ['`', '"', '\''];
-    let message = message.replace('\n', ", ");
-    let line = to_one_line(&message);
-    let parts = line.split_inclusive(MARKS).map(|part| {
-        let inner = part.trim_end_matches(MARKS);
-        let mark = part.get(inner.len()..).unwrap_or_default();
-        format!("{}{mark}", cut(inner, LINE_CELLS_MAX))
-    });
-    cut(&parts.collect::<String>(), PROBLEM_CELLS_MAX).into_owned()
-}
-
 fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, ConfigFault> {
     let span = Some(bytes.span());
     check_ring_bytes(bytes.into_inner()).map_err(|message| ConfigFault { span, message })
@@ -279,22 +236,6 @@ pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
     Err(format!(
         "the size of the ring must be a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes: write for instance 8388608"
     ))
-}
-
-/// The line that contains this offset, without blanks around it.
-fn line_at(text: &str, offset: usize) -> &str {
-    let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
-    let begin = before.rfind('\n').map_or(0, |end| end + 1);
-    let end = offset + after.find('\n').unwrap_or(after.len());
-    text.get(begin..end).unwrap_or_default().trim()
-}
-
-/// Line and column, both from 1, columns in characters.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use observer_core::rule::Pattern;
 use toml::Spanned;
 
 use super::builtin::{NOT_PROGRAM_DEFAULT, WRAPPERS_DEFAULT, not_comm_default};
-use super::fault::{ConfigFault, OneOrMore};
-use super::place;
+use super::fault::{ConfigFault, OneOrMore, place};
 use super::session::{IgnoreSection, SessionSection};
 use crate::text::glob::{Glob, is_literal};
 

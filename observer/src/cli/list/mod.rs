@@ -3,6 +3,7 @@
 mod columns;
 mod details;
 
+use std::io;
 use std::path::Path;
 
 use clap::Args;
@@ -89,27 +90,7 @@ impl ListArgs {
             let line = if self.long { long_porcelain } else { porcelain };
             term::print_lines(sessions.iter().map(|session| line(session)))?;
         } else if !sessions.is_empty() {
-            let columns = if self.long { LONG_COLUMNS } else { COLUMNS };
-            let has =
-                |is_there: fn(&SessionJson<'_>) -> bool| sessions.iter().any(|session| is_there(session));
-            let (has_labels, has_unit, has_container) = (
-                has(|session| !session.labels.is_empty()),
-                has(|session| session.primary.unit.is_some()),
-                has(|session| session.primary.container.is_some()),
-            );
-            let is_shown = |column: &Column| match column {
-                Column::Ended => self.ended,
-                Column::Labels => has_labels,
-                Column::Unit => has_unit,
-                Column::Container => has_container,
-                _ => true,
-            };
-            let columns: Vec<Column> = columns.iter().copied().filter(is_shown).collect();
-            let table = table(&columns, &sessions);
-            match term::width().filter(|&width| self.long && table.width_min() > width) {
-                Some(width) => term::print_lines(details::lines(&columns, &sessions, width))?,
-                None => term::print_table(&table)?,
-            }
+            self.print_table(&sessions)?;
         }
         if !answer.head.certain {
             anstream::eprintln!(
@@ -154,6 +135,29 @@ impl ListArgs {
             return Ok(Exit::None);
         }
         Ok(Exit::Found)
+    }
+
+    fn print_table(&self, sessions: &[&SessionJson<'_>]) -> io::Result<()> {
+        let has = |is_there: fn(&SessionJson<'_>) -> bool| sessions.iter().any(|session| is_there(session));
+        let (has_labels, has_unit, has_container) = (
+            has(|session| !session.labels.is_empty()),
+            has(|session| session.primary.unit.is_some()),
+            has(|session| session.primary.container.is_some()),
+        );
+        let is_shown = |column: &Column| match column {
+            Column::Ended => self.ended,
+            Column::Labels => has_labels,
+            Column::Unit => has_unit,
+            Column::Container => has_container,
+            _ => true,
+        };
+        let columns = if self.long { LONG_COLUMNS } else { COLUMNS };
+        let columns: Vec<Column> = columns.iter().copied().filter(is_shown).collect();
+        let table = table(&columns, sessions);
+        match term::width().filter(|&width| self.long && table.width_min() > width) {
+            Some(width) => term::print_lines(details::lines(&columns, sessions, width)),
+            None => term::print_table(&table),
+        }
     }
 
     fn wants(&self, filter: &WatchFilter, session: &SessionJson<'_>) -> bool {
