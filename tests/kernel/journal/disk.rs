@@ -125,7 +125,7 @@ fn with_a_full_disk_at_start_the_map_stays_current_and_a_gap_counts_the_loss() {
     let daemon = Daemon::start(&Options { config, state_dir, ..Options::default() });
     let scene = Scene { fixture, daemon };
     let log = std::fs::read_to_string(scene.daemon.log()).expect("the log");
-    assert!(log.contains("warning") && log.contains("look at its disk"), "{log}");
+    assert!(log.contains("error") && log.contains("look at its disk"), "{log}");
     let journal = state(&scene, "failing");
     assert!(journal["last_error"].is_string() && journal["stream_id"].is_null(), "{journal:#}");
     let watch = Watch::sessions(&scene.daemon);

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use observer_harness::fixture::{PATIENCE, PuppetOptions};
 use observer_harness::observe::CommandResult;
@@ -140,8 +141,15 @@ fn who_was_refused_is_a_session_once_the_directory_is_given_to_them() {
     });
 }
 
+/// Has /proc/sys alone. It is a home to the daemon of each of these tests, and so is who is there.
+fn alone_in_proc_sys() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session() {
+    let _alone = alone_in_proc_sys();
     // Nobody may ask whose the files below /proc are, since they may be those of a process.
     let scene =
         Scene::new("owner = true\n[[session]]\ncwd = \"/proc/sys\"\ncomm = \"agent\"\nowner = true\n");
@@ -176,6 +184,7 @@ fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session() {
 
 #[test]
 fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session_in_one_look_either() {
+    let _alone = alone_in_proc_sys();
     let mut scene =
         Scene::new("owner = true\n[[session]]\ncwd = \"/proc/sys\"\ncomm = \"agent\"\nowner = true\n");
     let pty = Pty::open();
@@ -195,6 +204,7 @@ fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session_in_one_l
 
 #[test]
 fn whose_session_it_is_cannot_be_said_where_the_owner_cannot_be_read() {
+    let _alone = alone_in_proc_sys();
     let scene = Scene::new("[[session]]\ncwd = \"/proc/sys\"\ncomm = \"agent\"\n");
     let pty = Pty::open();
     let agent = agent_of(&scene, STRANGER, Path::new("/proc/sys"), &pty);
