@@ -136,7 +136,7 @@ fn observers_own_commands_are_no_sessions_on_terminals_of_their_own() {
 fn a_copy_of_observer_elsewhere_is_no_session() {
     let (daemon, fixture, pty) = (Daemon::shared(), Fixture::new(), Pty::open());
     let copy = fixture.mkdir("bin").join("observer");
-    std::fs::copy(product(), &copy).expect("copy the product");
+    fixture.install(&std::fs::read(product()).expect("the product"), &copy);
     let watch = Watch::sessions(daemon);
     let mut command = Command::new(&copy);
     command.args(["watch", "--socket"]).arg(daemon.socket()).current_dir(fixture.mkdir("copy"));
