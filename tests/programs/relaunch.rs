@@ -10,7 +10,7 @@ use crate::scene::Scene;
 use crate::terminal::Terminal;
 
 /// How long a program and its answer may take on a busy machine, `min_age` included.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 /// How often the program is killed. It is less often than what counts as a loop.
 const KILLS: usize = 3;
 

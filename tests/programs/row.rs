@@ -10,10 +10,10 @@ use crate::terminal::Terminal;
 use crate::witness;
 
 /// How long a program may take to start or to end on a busy machine.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// How long observer may take to have the right answer then: `min_age`, and the time in which a successor settles, on a busy
 /// machine.
-const ANSWER: Duration = Duration::from_secs(8);
+const ANSWER: Duration = Duration::from_secs(20);
 /// The same in a row that has failed already.
 const ANSWER_OF_FAILED: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);

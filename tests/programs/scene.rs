@@ -175,7 +175,7 @@ impl Scene {
         for mut child in self.children.drain(..) {
             let _ = child.wait();
         }
-        eventually("the row's processes end", std::time::Duration::from_secs(10), || {
+        eventually("the row's processes end", std::time::Duration::from_secs(30), || {
             self.kill(|_| true);
             if self.pids().is_empty() { Ok(()) } else { Err(format!("{:?}", self.pids())) }
         });

@@ -15,7 +15,7 @@ use crate::scene::{FILES, environment, run};
 use crate::terminal::Terminal;
 
 /// How long a program may take to start or to end on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Homes below a directory, and a daemon whose rules are for them.
 pub(crate) struct Stage {

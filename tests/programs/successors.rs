@@ -8,12 +8,12 @@ use crate::scene::Scene;
 use crate::terminal::Terminal;
 
 /// How long all lives and the answer may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Becomes a session, and goes on as its child, so many times.
 const AGENT: &str = r#"
 import os, sys, time
 lives = int(sys.argv[1])
-time.sleep(1.5 if lives else 3600)
+time.sleep(3 if lives else 3600)
 parent = os.getpid()
 if os.fork() == 0:
     while os.getppid() == parent:

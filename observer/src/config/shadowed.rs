@@ -73,10 +73,12 @@ fn is_covered(how: Comparison, globs: &[String], value: &str) -> bool {
             return globs.iter().any(|glob| without_slash(glob) == without_slash(value));
         }
     };
-    let matches = |glob: &str| compile(glob).is_ok_and(|glob| glob.is_match(value.as_bytes()));
-    globs
-        .iter()
-        .any(|glob| glob == value || Some(glob.as_str()) == any || (is_literal(value) && matches(glob)))
+    // What is literal matches itself alone, so it need not be compiled, which is slow.
+    let matches = |glob: &str| {
+        let may = is_literal(value) && !is_literal(glob);
+        may && compile(glob).is_ok_and(|glob| glob.is_match(value.as_bytes()))
+    };
+    globs.iter().any(|glob| glob == value || Some(glob.as_str()) == any || matches(glob))
 }
 
 /// The lists that a session rule has, with what is built in.

@@ -48,8 +48,9 @@ pub struct BoundSocket {
     id: Option<(u64, u64)>,
 }
 
-/// How long a start waits for the lock: the lock of a killed daemon was seen held for a moment after its process was gone.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long a start waits for the lock: the lock of a killed daemon was seen held for two seconds after its process was gone, on
+/// a machine with much to do. A canary that has not executed its program yet has it.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 /// How long a listener may take to greet at a time.
 const GREETING_WAIT: Duration = Duration::from_millis(500);

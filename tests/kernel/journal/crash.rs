@@ -82,6 +82,15 @@ fn churn(program: &Path, homes: &Path, stop: &AtomicBool) -> Vec<(u32, Witness)>
     seen
 }
 
+/// Ends the churn, also where the test fails: it would wait for the churn without an end.
+struct StopsAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Polls the last committed number until `until`, then kills the daemon.
 fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, reports: &mut Reports) {
     while Instant::now() < until {
@@ -108,6 +117,7 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
     let (mut reports, mut lives) = (Reports::default(), Vec::new());
     let witnesses = std::thread::scope(|scope| {
         let churner = scope.spawn(|| churn(&program, &homes, &stop));
+        let stops = StopsAtEnd(&stop);
         let mut random = 88_172_645_463_325_252_u64;
         for _ in 0..LIVES {
             random ^= random << 13;
@@ -122,7 +132,7 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
             }
             scene.daemon.restart();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         churner.join().expect("the churner")
     });
     scene.wait_written();
