@@ -31,6 +31,15 @@ fn hand_over(world: &mut World, agent: &Proc, tgid: u32) -> Proc {
     next
 }
 
+/// An agent whose shell has executed `sleep` since it started the agent.
+fn agent_below_sleep(world: &mut World) -> Proc {
+    let mut bash = at_home(world);
+    let agent = world.spawn(&bash, 20, "claude");
+    world.wait(2 * NS);
+    world.exec(&mut bash, "sleep");
+    agent
+}
+
 #[test]
 fn a_program_that_replaces_itself_again_and_again_keeps_its_session_below_what_its_shell_executed() {
     for instances in [Instances::One, Instances::Each] {
@@ -152,10 +161,7 @@ fn a_program_that_replaces_itself_comes_before_what_else_its_wrapper_runs() {
 #[test]
 fn a_program_that_replaces_itself_by_a_wrapper_goes_on_as_what_that_runs() {
     let mut world = world(Instances::One);
-    let mut bash = at_home(&mut world);
-    let agent = world.spawn(&bash, 20, "claude");
-    world.wait(2 * NS);
-    world.exec(&mut bash, "sleep");
+    let agent = agent_below_sleep(&mut world);
     let wrapper = world.spawn(&agent, 21, "env");
     let next = world.spawn(&wrapper, 22, "claude");
     world.wait(2 * NS);
@@ -166,10 +172,7 @@ fn a_program_that_replaces_itself_by_a_wrapper_goes_on_as_what_that_runs() {
 #[test]
 fn a_successor_that_briefly_runs_itself_is_the_session_all_the_same() {
     let mut world = world(Instances::One);
-    let mut bash = at_home(&mut world);
-    let agent = world.spawn(&bash, 20, "claude");
-    world.wait(2 * NS);
-    world.exec(&mut bash, "sleep");
+    let agent = agent_below_sleep(&mut world);
     let next = world.spawn(&agent, 21, "claude");
     let other = world.spawn(&agent, 22, "claude");
     let brief = world.spawn(&next, 23, "claude");
@@ -185,10 +188,7 @@ fn a_successor_that_briefly_runs_itself_is_the_session_all_the_same() {
 #[test]
 fn a_program_that_replaces_itself_and_executes_what_no_rule_admits_goes_on_as_its_child() {
     let mut world = world(Instances::One);
-    let mut bash = at_home(&mut world);
-    let mut agent = world.spawn(&bash, 20, "claude");
-    world.wait(2 * NS);
-    world.exec(&mut bash, "sleep");
+    let mut agent = agent_below_sleep(&mut world);
     let next = world.spawn(&agent, 21, "claude");
     world.wait(2 * NS);
     world.exec(&mut agent, "bash");

@@ -48,8 +48,8 @@ pub struct BoundSocket {
     id: Option<(u64, u64)>,
 }
 
-/// How long a start waits for the lock: the lock of a killed daemon was seen held for two seconds after its process was gone, on
-/// a machine with much to do. A canary that has not executed its program yet has it.
+/// How long a start waits for the lock: a child of a killed daemon may have it until it executes its program, which takes long
+/// on a machine with much to do.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 /// How long a listener may take to greet at a time.
